@@ -1,0 +1,74 @@
+"""PostgreSQL: the one place that commits."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import MetaData, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlmodel import SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from backend.core.queue import Sender, flush, send_task
+
+Session = AsyncSession
+
+# Constraint names that migrations can rely on.
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(SQLModel):
+    """Base of every table."""
+
+    metadata = MetaData(naming_convention=_NAMING)
+
+
+def async_url(url: str) -> URL:
+    """The SQLAlchemy URL for asyncpg of a `postgresql://` URL."""
+    return make_url(url).set(drivername="postgresql+asyncpg")
+
+
+def is_outage(fault: BaseException) -> bool:
+    """Whether an error means that the database is away (and the same work may succeed later)."""
+    if isinstance(fault, DBAPIError):
+        return fault.connection_invalidated or isinstance(fault, OperationalError | InterfaceError)
+    # asyncpg's connect phase lets operating-system errors through unwrapped.
+    return isinstance(fault, ConnectionError | OSError | TimeoutError)
+
+
+class Database:
+    """A connection pool. A function given a `session` never commits; one given a `db` opens its own short transactions."""
+
+    def __init__(self, url: str, *, send: Sender = send_task, pool_size: int = 10) -> None:
+        self.engine: AsyncEngine = create_async_engine(
+            async_url(url),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            connect_args={"timeout": 5, "command_timeout": 60, "server_settings": {"application_name": "beatline"}},
+        )
+        self._sessions = async_sessionmaker(self.engine, class_=AsyncSession, expire_on_commit=False)
+        self._send = send
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """Begin, commit (or roll back on any error), then send what was enqueued."""
+        async with self._sessions() as session:
+            async with session.begin():
+                yield session
+            await flush(session, self._send)
+
+    async def ping(self) -> None:
+        async with self.engine.connect() as connection:
+            await connection.execute(text("select 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()

@@ -1,0 +1,37 @@
+"""Cursor pages over (instant, id), newest first."""
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from backend.core.errors import Invalid
+
+T = TypeVar("T")
+Position = tuple[datetime, UUID]
+
+
+class Page(BaseModel, Generic[T]):
+    """One page; `next_cursor` is null on the last."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+def encode_cursor(position: Position) -> str:
+    at, key = position
+    return base64.urlsafe_b64encode(f"{at.isoformat()}|{key}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None) -> Position | None:
+    """The position after which to go on; `Invalid` (422) for a cursor that this service did not make."""
+    if cursor is None:
+        return None
+    try:
+        at, _, key = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition("|")
+        return datetime.fromisoformat(at), UUID(key)
+    except (binascii.Error, UnicodeDecodeError, ValueError) as fault:
+        raise Invalid("cursor: not one that this API gave; leave it out to start from the newest") from fault

@@ -1,0 +1,48 @@
+"""The operators' pages: today's outreach, and each call."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from backend.calls import service as calls
+from backend.calls.states import ScheduledCallStatus
+from backend.core.web import ConfigDep, SessionDep
+from backend.ops.context import require_operator, templates
+
+router = APIRouter(prefix="/ops", include_in_schema=False, dependencies=[Depends(require_operator)])
+
+_WAITING = {ScheduledCallStatus.PENDING, ScheduledCallStatus.CLAIMED, ScheduledCallStatus.IN_PROGRESS}
+
+
+@router.get("")
+async def show_start() -> Response:
+    return RedirectResponse("/ops/calls")
+
+
+@router.get("/calls")
+async def show_calls(
+    request: Request,
+    session: SessionDep,
+    config: ConfigDep,
+    status: Annotated[ScheduledCallStatus | None, Query()] = None,
+    cursor: str | None = None,
+) -> Response:
+    """The outreach: counts, then every planned call with its latest attempt; refreshes itself while calls are open."""
+    counts = (await calls.summary(session)).scheduled_calls
+    context = {
+        "page": await calls.list_scheduled(session, status=status, cursor=cursor, limit=50),
+        "counts": {each.value: counts.get(each.value, 0) for each in ScheduledCallStatus},
+        "status": status,
+        "zone": config.timezone,
+        "refresh": cursor is None and any(counts.get(each.value) for each in _WAITING),
+    }
+    return templates.TemplateResponse(request, "calls.html", context)
+
+
+@router.get("/calls/{call_id}")
+async def show_call(request: Request, session: SessionDep, config: ConfigDep, call_id: UUID) -> Response:
+    """One call: what happened when, what was said, what came of it."""
+    context = {"call": await calls.read_call(session, call_id), "zone": config.timezone}
+    return templates.TemplateResponse(request, "call.html", context)

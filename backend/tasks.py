@@ -1,0 +1,14 @@
+"""Worker manifest: the target of `--include`; imports every domain's tasks and every table."""
+
+from backend import models
+from backend.calls import tasks as calls
+from backend.celery_app import settings
+from backend.config import ConfigError, stop
+from backend.recordings import tasks as recordings
+
+__all__ = ["calls", "models", "recordings"]
+
+try:
+    settings.require("BEATLINE_SERVICE_KEY", "DATABASE_URL")
+except ConfigError as fault:
+    stop(fault)

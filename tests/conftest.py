@@ -1,0 +1,24 @@
+"""The environment first, since backend.config reads it once, then the fixtures."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from devstack.readiness import free_port
+
+_FOLDER = Path(tempfile.mkdtemp(prefix="beatline-tests-"))
+os.environ.update(
+    {
+        "REDIS_HOST": "127.0.0.1",
+        "REDIS_PORT": str(free_port()),
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+        "BEATLINE_SERVICE_KEY": "test-service-key-0123456789-0123456789",
+        "LIVEKIT_API_KEY": "beatline-test",
+        "LIVEKIT_API_SECRET": "test-livekit-secret-0123456789-0123456789",
+        "EGRESS_DIR": str(_FOLDER / "egress"),
+        "RECORDINGS_DIR": str(_FOLDER / "recordings"),
+        "BEATLINE_CACHE_DIR": str(Path(tempfile.gettempdir()) / "beatline-test-cache"),
+    }
+)
+
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.product"]

@@ -1,0 +1,69 @@
+"""One place commits, and what was enqueued is sent after it."""
+
+import logging
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import select
+
+from backend.calls.models import Customer
+from backend.core.db import Database
+from backend.core.queue import enqueue
+from tests.fixtures.sent import Sent
+
+
+def customer(ref: str) -> Customer:
+    return Customer(external_ref=ref, full_name="A", phone_e164="+919800000200", timezone="Asia/Kolkata")
+
+
+async def names(db: Database) -> list[str]:
+    async with db.transaction() as session:
+        return sorted((await session.exec(select(Customer.external_ref))).all())
+
+
+async def test_a_message_is_sent_after_the_commit_and_not_before(db: Database, sent: Sent) -> None:
+    async with db.transaction() as session:
+        session.add(customer("a"))
+        enqueue(session, "call_customer", customer_id="a")
+        assert sent == []
+    assert sent == [("call_customer", {"customer_id": "a"})]
+    assert await names(db) == ["a"]
+
+
+async def test_a_rollback_drops_rows_and_messages(db: Database, sent: Sent) -> None:
+    with pytest.raises(RuntimeError):
+        async with db.transaction() as session:
+            session.add(customer("a"))
+            enqueue(session, "call_customer", customer_id="a")
+            raise RuntimeError
+    assert sent == []
+    assert await names(db) == []
+
+
+async def test_a_commit_that_fails_sends_nothing(db: Database, sent: Sent) -> None:
+    with pytest.raises(IntegrityError):
+        async with db.transaction() as session:
+            enqueue(session, "call_customer", customer_id="a")
+            session.add(customer("same"))
+            session.add(customer("same"))
+    assert sent == []
+
+
+async def test_a_broker_that_is_away_does_not_undo_the_commit(
+    db: Database, sent: Sent, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent.away = True
+    with caplog.at_level(logging.WARNING):
+        async with db.transaction() as session:
+            session.add(customer("a"))
+            enqueue(session, "call_customer", customer_id="a")
+    assert await names(db) == ["a"]
+    assert "left to the sweep: call_customer" in caplog.text
+
+
+async def test_the_database_itself_refuses_a_number_that_is_not_e164(db: Database) -> None:
+    with pytest.raises(IntegrityError, match="ck_customers_phone_e164"):
+        async with db.transaction() as session:
+            row = customer("a")
+            row.phone_e164 = "1600"
+            session.add(row)
