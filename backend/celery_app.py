@@ -6,6 +6,7 @@ Workers import the task code by `--include=backend.tasks`.
 
 from __future__ import annotations
 
+import os
 from datetime import tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -173,6 +174,11 @@ def create_app(config: Config) -> Celery:
     celery.conf.update(_settings(config))
     return celery
 
+
+# The celery command takes CELERY_<OPTION> for its option: it reads CELERY_BROKER=rabbitmq as `--broker rabbitmq` and hands
+# that on in CELERY_BROKER_URL, which would stand above every setting here.
+if os.environ.get("CELERY_BROKER_URL") in {"redis", "rabbitmq"}:
+    del os.environ["CELERY_BROKER_URL"]
 
 settings = load_or_exit()
 app = create_app(settings)

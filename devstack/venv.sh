@@ -4,7 +4,7 @@
 set -eu
 exec >&2
 
-wanted=$(cat requirements*.txt constraints.txt | cksum)
+wanted=$(cat requirements*.txt constraints.txt pyproject.toml | cksum)
 if [ "$(cat "$VENV/stamp" 2>/dev/null || true)" = "$wanted" ] && "$VENV/bin/python" -c '' 2>/dev/null; then
     exit 0
 fi
@@ -40,4 +40,6 @@ if ! "$VENV/bin/python" -m pip install -qq --disable-pip-version-check -r requir
     echo 'The requirements could not be installed; the lines above say why. Run the same command again to go on.'
     exit 1
 fi
+# The `beatline` command; what it needs is there already.
+"$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 echo "$wanted" > "$VENV/stamp"

@@ -146,9 +146,9 @@ async def read_call(session: SessionDep, call_id: UUID) -> CallRead:
 
 
 @router.post("/calls/{call_id}/extract-outcome", tags=["calls"])
-async def extract_call_outcome(session: SessionDep, call_id: UUID) -> dict[str, object]:
+async def extract_call_outcome(session: SessionDep, config: ConfigDep, call_id: UUID) -> dict[str, object]:
     """Read a first outcome from the transcript; one that is there stays."""
-    call = await calls.extract_outcome(session, call_id)
+    call = await calls.extract_outcome(session, call_id, config=config)
     return {"call_id": str(call.id), "outcome": call.outcome}
 
 

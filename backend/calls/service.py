@@ -95,7 +95,7 @@ async def take_agent_event(session: Session, call_id: UUID, event: AgentEvent, *
         outcome: dict[str, Any] = {"intent": event.outcome, "source": "agent", "note": event.note}
         if event.callback_at is not None:
             outcome["callback_at"] = event.callback_at.isoformat()
-        await settling.take_outcome(session, call, outcome)
+        await settling.take_outcome(session, call, outcome, config=config)
 
 
 async def stop_calling(session: Session, phone_e164: str, *, source: str, reason: str) -> bool:
@@ -103,7 +103,7 @@ async def stop_calling(session: Session, phone_e164: str, *, source: str, reason
     return await ContactRepository(session).add_do_not_call(phone_e164, source=source, reason=reason)
 
 
-async def extract_outcome(session: Session, call_id: UUID) -> Call:
+async def extract_outcome(session: Session, call_id: UUID, *, config: Config) -> Call:
     """Store a first outcome from the call's transcript; an outcome that is there stays.
 
     NotFound (404) for an unknown call, Conflict (409, `no_transcript`) while there is nothing to read.
@@ -117,7 +117,7 @@ async def extract_outcome(session: Session, call_id: UUID) -> Call:
         if recording is None or recording.state != "failed":
             raise Conflict(f"call {call_id} has no transcript yet", code="no_transcript")
         missing = {"intent": "unknown", "source": "none", "note": recording.error or "not transcribed"}
-        await settling.take_outcome(session, call, missing)
+        await settling.take_outcome(session, call, missing, config=config)
         return call
     said = [segment["text"] for segment in transcript.segments if segment["speaker"] == "customer"]
     found = extract(said)
@@ -128,5 +128,5 @@ async def extract_outcome(session: Session, call_id: UUID) -> Call:
         "confidence": found.confidence,
         "evidence": found.evidence,
     }
-    await settling.take_outcome(session, call, outcome)
+    await settling.take_outcome(session, call, outcome, config=config)
     return call

@@ -130,7 +130,7 @@ async def recording_ended(session: Session, call: Call, result: RecordingResult)
     call.recording_state = "ready"
 
 
-async def take_outcome(session: Session, call: Call, outcome: dict[str, Any]) -> None:
+async def take_outcome(session: Session, call: Call, outcome: dict[str, Any], *, config: Config) -> None:
     """Keep the outcome of a locked call (an agent's stands above a transcript's) and draw its consequences.
 
     `outcome` has `intent`, `source` (agent or transcript) and, for a callback, `callback_at` (ISO 8601 with offset).
@@ -147,7 +147,8 @@ async def take_outcome(session: Session, call: Call, outcome: dict[str, Any]) ->
         return
     row.outcome, row.updated_at = outcome["intent"], utc_now()
     callback = _callback(call)
-    if callback is not None and row.status == ScheduledCallStatus.COMPLETED:
+    room_left = row.counted_attempts < config.calls_max_attempts
+    if callback is not None and room_left and row.status == ScheduledCallStatus.COMPLETED:
         next_pending(row, callback, utc_now())
         row.reason = "callback"
 

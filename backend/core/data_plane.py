@@ -27,6 +27,8 @@ class DataPlane:
             base_url=base_url,
             headers={"Authorization": f"Bearer {service_key}"},
             timeout=httpx.Timeout(30.0, connect=5.0),
+            # Given up before uvicorn's keep-alive of 5 s, so that no request meets a connection that is being closed.
+            limits=httpx.Limits(keepalive_expiry=2.0),
             # The API is the agency's own; a proxy of the environment must not see customers' data.
             trust_env=False,
         )

@@ -9,7 +9,6 @@ import httpx
 import pytest
 from sqlmodel import col, select, update
 
-from backend.calls import service as calls
 from backend.calls.models import Call, Customer, Policy, ScheduledCall
 from backend.core.clock import utc_now
 from tests.factories.people import ANSWERS, BUSY, add_customer

@@ -41,7 +41,8 @@ with closing as (
            case when exists (select 1 from do_not_call d where d.phone_e164 = c.phone_e164 and d.revoked_at is null)
                      then 'do_not_call'
                 when c.phone_status <> 'ok' then 'invalid_phone'
-                when p.status <> 'active' or p.expiry_date::text <> s.cycle_key then 'policy_not_active'
+                when p.status <> 'active' or p.expiry_date::text <> s.cycle_key or p.customer_id <> s.customer_id
+                     then 'policy_not_active'
                 when p.expiry_date < :yesterday then 'policy_expired' end as reason
     from scheduled_calls s join customers c on c.id = s.customer_id join policies p on p.id = s.policy_id
     where s.status = 'pending'
