@@ -8,7 +8,8 @@ from pathlib import PurePath
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, File, Header, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, Response, UploadFile
+from pydantic import TypeAdapter, ValidationError
 
 from backend.calls import service as calls
 from backend.calls.schemas import (
@@ -38,16 +39,17 @@ router = APIRouter(prefix="/api", dependencies=[ServiceKey])
 # These two carry credentials of their own.
 open_router = APIRouter(prefix="/api")
 
+_Mapping = TypeAdapter(dict[str, str])
 _KEY = re.compile(r"^[A-Za-z0-9_:-]{1,255}$")
 _WEBHOOK_BYTES = 256 * 1024
 
 
-def get_telephony(request: Request) -> Telephony:
+async def get_telephony(request: Request) -> Telephony:
     telephony: Telephony = request.app.state.telephony
     return telephony
 
 
-def get_dialer(request: Request) -> calls.Dialer:
+async def get_dialer(request: Request) -> calls.Dialer:
     dialer: calls.Dialer = request.app.state.dialer
     return dialer
 
@@ -182,12 +184,26 @@ async def take_livekit_webhook(
 
 
 @router.post("/imports", tags=["imports"], status_code=201)
-async def import_policies(db: DatabaseDep, config: ConfigDep, file: Annotated[UploadFile, File()]) -> ImportRead:
+async def import_policies(
+    db: DatabaseDep,
+    config: ConfigDep,
+    file: Annotated[UploadFile, File()],
+    mapping: Annotated[str | None, Form(description='JSON, such as {"Mobile": "phone"}: header to column')] = None,
+) -> ImportRead:
     """Import customers and policies from a CSV file; a bad row never stops the good ones, importing twice changes nothing."""
     name = PurePath(file.filename or "upload.csv").name
-    imported = await calls.import_policies(db, file.file, filename=name, config=config)
+    imported = await calls.import_policies(db, file.file, filename=name, config=config, mapping=_mapping(mapping))
     async with db.transaction() as session:
         return await _import(session, imported.id)
+
+
+def _mapping(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    try:
+        return _Mapping.validate_json(text)
+    except ValidationError as fault:
+        raise Invalid('mapping: send a JSON object such as {"Mobile": "phone"}', code="mapping") from fault
 
 
 @router.get("/imports/{import_id}", tags=["imports"])

@@ -300,7 +300,7 @@ class Dialer:
 def _while_away() -> AsyncRetrying:
     return AsyncRetrying(
         retry=retry_if_exception(is_outage),
-        wait=wait_exponential_jitter(initial=0.2, max=5),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5),
         stop=stop_after_delay(_KEEP_TRYING_SECONDS),
         reraise=True,
     )

@@ -1,11 +1,14 @@
 """PostgreSQL: the one place that commits."""
 
+import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from sqlalchemy import MetaData, text
+from sqlalchemy import MetaData, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -13,6 +16,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from backend.core.queue import Sender, flush, send_task
 
 Session = AsyncSession
+
+# How long a connection that was used may rest and still be trusted.
+_TRUSTED_SECONDS = 1.0
 
 # Constraint names that migrations can rely on.
 _NAMING = {
@@ -43,6 +49,27 @@ def is_outage(fault: BaseException) -> bool:
     return isinstance(fault, ConnectionError | OSError | TimeoutError)
 
 
+def _watch_connections(engine: AsyncEngine) -> None:
+    """Hand out no dead connection: one that is closed is replaced, one that has rested is asked first."""
+
+    # SQLAlchemy's pool_pre_ping asks at every checkout, three round trips each, which is a tenth of the API's time under load.
+    def rest(_connection: Any, record: Any) -> None:
+        record.info["resting_since"] = time.monotonic()
+
+    def check(connection: Any, record: Any, _proxy: Any) -> None:
+        if connection.driver_connection.is_closed():
+            raise InvalidatePoolError
+        if time.monotonic() - record.info.get("resting_since", math.inf) < _TRUSTED_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as fault:
+            raise InvalidatePoolError from fault
+
+    event.listen(engine.sync_engine, "checkin", rest)
+    event.listen(engine.sync_engine, "checkout", check)
+
+
 class Database:
     """A connection pool. A function given a `session` never commits; one given a `db` opens its own short transactions."""
 
@@ -52,9 +79,9 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
-            pool_pre_ping=True,
             connect_args={"timeout": 5, "command_timeout": 60, "server_settings": {"application_name": "beatline"}},
         )
+        _watch_connections(self.engine)
         self._sessions = async_sessionmaker(self.engine, class_=AsyncSession, expire_on_commit=False)
         self._send = send
 

@@ -26,12 +26,13 @@ log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 
 
-def get_db(request: Request) -> Database:
+# Coroutines, though they wait for nothing: FastAPI sends a plain function through a thread for every request.
+async def get_db(request: Request) -> Database:
     db: Database = request.app.state.db
     return db
 
 
-def get_config(request: Request) -> Config:
+async def get_config(request: Request) -> Config:
     config: Config = request.app.state.config
     return config
 
@@ -55,7 +56,7 @@ def bearer(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def require_service_key(request: Request, config: ConfigDep) -> None:
+async def require_service_key(request: Request, config: ConfigDep) -> None:
     """Only who holds the service key may pass."""
     if not hmac.compare_digest(bearer(request).encode(), config.service_key.encode()):
         raise Unauthorized("Authorization: send `Bearer <BEATLINE_SERVICE_KEY>`")

@@ -78,7 +78,7 @@ def test_beat_starts_from_its_own_requirements_and_files_alone(tmp_path: Path, v
         shutil.copy(ROOT / name, home / name)
     venv.create(home / "venv", with_pip=True)
     python = home / "venv" / "bin" / "python"
-    install = [
+    install: list[str | Path] = [
         python,
         "-m",
         "pip",

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from itertools import permutations, product
+from typing import Any
 
 import pytest
 
 from backend.calls.facts import Facts, derive
 
 # Each scenario: the facts in the order in which they normally arrive, and where the call must end.
-SCENARIOS = {
+SCENARIOS: dict[str, tuple[list[tuple[str, Any]], tuple[str, str]]] = {
     "answered and hung up": ([("dialing", True), ("answered", True), ("left", True)], ("completed", "hangup")),
     "answered, agent hung up": (
         [("dialing", True), ("answered", True), ("reason", "ROOM_DELETED"), ("left", True)],

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from itertools import count
+from typing import Any
 from uuid import UUID
 
 from backend.calls.models import Customer, DoNotCall, Policy
@@ -23,7 +24,7 @@ async def add_customer(
     do_not_call: bool = False,
     timezone: str = "Asia/Kolkata",
     policies: int = 1,
-    **fields: object,
+    **fields: Any,
 ) -> UUID:
     """A customer with active policies; `phone` is the ending that tells the simulator how to behave."""
     number = next(_numbers)

@@ -1,0 +1,75 @@
+"""What every route shares, through the door."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from backend.config import ConfigError, load
+from backend.main import create_app
+from devstack.servers import PostgresServer
+from tests.fixtures.product import Product
+
+OPEN = {"/healthz", "/readyz", "/api/webhooks/livekit", "/api/calls/{call_id}/agent-events"}
+
+
+async def test_a_request_id_is_given_and_a_sane_one_is_kept(product: Product) -> None:
+    assert len((await product.client.get("/healthz")).headers["X-Request-ID"]) == 12
+    kept = await product.client.get("/healthz", headers={"X-Request-ID": "trace-1.a"})
+    assert kept.headers["X-Request-ID"] == "trace-1.a"
+    replaced = await product.client.get("/healthz", headers={"X-Request-ID": "a b\t<script>"})
+    assert replaced.headers["X-Request-ID"] != "a b\t<script>"
+
+
+async def test_the_api_says_that_it_is_alive_and_ready(product: Product) -> None:
+    assert (await product.client.get("/healthz")).json() == {"status": "ok"}
+    assert (await product.client.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_every_route_refuses_a_stranger(product: Product) -> None:
+    document = (await product.client.get("/openapi.json")).json()
+    checked = 0
+    async with httpx.AsyncClient(base_url=product.config.api_url) as stranger:
+        for path, methods in document["paths"].items():
+            for method in methods:
+                if path in OPEN:
+                    continue
+                url = (
+                    path.replace("{call_id}", "0" * 32)
+                    .replace("{import_id}", "0" * 32)
+                    .replace("{customer_id}", "0" * 32)
+                )
+                for headers in ({}, {"Authorization": "Bearer stranger"}):
+                    answer = await stranger.request(method.upper(), url, headers=headers)
+                    assert answer.status_code == 401, (method, path)
+                    assert answer.headers["WWW-Authenticate"] == "Bearer"
+                    checked += 1
+    assert checked >= 20
+
+
+async def test_an_unknown_path_is_a_problem_document(product: Product) -> None:
+    answer = await product.client.get("/api/nothing")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == 404
+
+
+async def test_while_the_database_is_away_the_api_says_when_to_come_back(
+    product: Product, postgres: PostgresServer
+) -> None:
+    await product.client.get("/api/scheduler/summary")
+    await asyncio.to_thread(postgres.stop)
+    try:
+        for path in ("/api/scheduler/summary", "/readyz"):
+            answer = await product.client.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (503, "database_away")
+            assert answer.headers["Retry-After"] == "2"
+        assert (await product.client.get("/healthz")).status_code == 200
+    finally:
+        await asyncio.to_thread(postgres.start)
+    assert (await product.client.get("/api/scheduler/summary")).status_code == 200
+
+
+def test_an_api_without_its_secrets_does_not_start() -> None:
+    with pytest.raises(ConfigError, match="DATABASE_URL, BEATLINE_SERVICE_KEY, LIVEKIT_API_KEY, LIVEKIT_API_SECRET"):
+        create_app(load({}))

@@ -1,0 +1,80 @@
+"""The operators' pages: who may look, and one visible fact each."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import httpx
+import pytest
+from sqlmodel import update
+
+from backend.calls.models import Call, Customer
+from backend.ops.context import local, seconds, words
+from tests.calls.test_webhooks import accepted
+from tests.factories.people import add_customer
+from tests.fixtures.product import Product
+
+
+async def look(product: Product, path: str, password: str | None = None) -> httpx.Response:
+    auth = ("operator", password or product.config.service_key)
+    async with httpx.AsyncClient(base_url=product.config.api_url, auth=auth, follow_redirects=True) as browser:
+        return await browser.get(path)
+
+
+@pytest.mark.parametrize("path", ["/ops", "/ops/calls", f"/ops/calls/{uuid4()}"])
+async def test_a_stranger_is_asked_to_sign_in(product: Product, path: str) -> None:
+    answer = await look(product, path, "guess")
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic")
+    async with httpx.AsyncClient(base_url=product.config.api_url) as nobody:
+        assert (await nobody.get("/ops/calls")).status_code == 401
+
+
+async def test_an_empty_outreach_says_how_to_start_one(product: Product) -> None:
+    page = await look(product, "/ops")
+    assert page.status_code == 200
+    assert "call_expiring_policies" in page.text
+
+
+async def test_the_outreach_shows_every_planned_call_and_its_reason(product: Product) -> None:
+    await add_customer(product.db, do_not_call=True)
+    await product.client.post("/api/scheduler/plan")
+    page = await look(product, "/ops/calls?status=skipped")
+    assert "do not call" in page.text
+    assert "Nothing here yet" in (await look(product, "/ops/calls?status=completed")).text
+    assert 'http-equiv="refresh"' not in page.text
+
+
+async def test_a_name_cannot_bring_a_script_into_the_page(product: Product) -> None:
+    call = await accepted(product)
+    async with product.db.transaction() as session:
+        await session.exec(update(Customer).values(full_name="<script>alert(1)</script>"))
+    for path in ("/ops/calls", f"/ops/calls/{call.id}"):
+        page = await look(product, path)
+        assert page.status_code == 200
+        assert "<script>" not in page.text
+        assert "&lt;script&gt;" in page.text
+
+
+async def test_a_call_shows_its_timeline_and_its_outcome(product: Product) -> None:
+    call = await accepted(product)
+    outcome = {"intent": "renew_interested", "source": "transcript", "evidence": "Yes, please."}
+    async with product.db.transaction() as session:
+        await session.exec(update(Call).values(outcome=outcome, sip_code=486, sip_text="Busy Here"))
+    page = await look(product, f"/ops/calls/{call.id}")
+    for fact in ("renew interested", "Yes, please.", "SIP 486 Busy Here", "dialing"):
+        assert fact in page.text
+
+
+async def test_an_unknown_call_is_not_found(product: Product) -> None:
+    assert (await look(product, f"/ops/calls/{uuid4()}")).status_code == 404
+
+
+async def test_the_style_sheet_is_served(product: Product) -> None:
+    assert (await look(product, "/ops/static/style.css")).headers["content-type"].startswith("text/css")
+
+
+def test_instants_durations_and_states_are_written_for_people() -> None:
+    assert local(datetime(2026, 11, 21, 4, 30, tzinfo=UTC), "Asia/Kolkata") == "21 Nov 10:00:00"
+    assert local(None, "UTC") == ""
+    assert (seconds(75.4), seconds(None)) == ("1:15", "")
+    assert (words("no_answer"), words(None)) == ("no answer", "")
