@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 TALKS, BUSY, DECLINES, WRONG, AWAY, CARRIER = "200", "486", "603", "404", "480", "503"
-RINGS_OUT, VOICEMAIL, HANGS_UP, OPTS_OUT, CALLBACK = "000", "777", "111", "666", "222"
+RINGS_OUT, VOICEMAIL, HANGS_UP, OPTS_OUT = "000", "777", "111", "666"
 
 PHONES = {
     TALKS: "answers and talks",
@@ -24,7 +24,6 @@ PHONES = {
     VOICEMAIL: "goes to voicemail",
     HANGS_UP: "answers and hangs up",
     OPTS_OUT: "asks not to be called again",
-    CALLBACK: "asks for another call",
 }
 
 FIELDS = (
@@ -84,7 +83,7 @@ PEOPLE = (
     Person("Harriet Shaw", "leeds", "627", 20),
     Person("Rohan Iyer", "delhi", "731", 22),
     Person("Emily Carter", "chicago", "842", 25),
-    Person("Priya Nair", "chennai", CALLBACK, 6),
+    Person("Priya Nair", "chennai", "953", 6),
     Person("Samuel Okafor", "london", OPTS_OUT, 9),
     Person("Arjun Patel", "pune", BUSY, 4),
     Person("Linda Johnson", "chicago", BUSY, 11),

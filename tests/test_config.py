@@ -115,4 +115,24 @@ def test_a_process_without_its_secrets_stops_with_one_line_and_exit_code_2(comma
         [sys.executable, *command], env=environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.strip() == "beatline: configuration: BEATLINE_SERVICE_KEY must be set; .env.example says how"
+    # Before it imports the tasks, Celery warns whoever runs it as root.
+    assert done.stderr.strip().splitlines()[-1] == (
+        "beatline: configuration: BEATLINE_SERVICE_KEY must be set; .env.example says how"
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("broker", "transport"), [("redis", "redis"), ("rabbitmq", "amqp")])
+def test_the_celery_command_does_not_take_our_broker_variable_for_its_own(broker: str, transport: str) -> None:
+    # Celery's command line reads CELERY_BROKER as --broker.
+    command = [sys.executable, "-m", "celery", "-A", "backend.celery_app", "report"]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"CELERY_BROKER": broker},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert f"transport:{transport} " in done.stdout

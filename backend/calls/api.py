@@ -19,6 +19,7 @@ from backend.calls.schemas import (
     CallInitiate,
     CallRead,
     CallSummary,
+    DoNotCallCreate,
     ImportErrorRead,
     ImportRead,
     PendingPage,
@@ -181,6 +182,20 @@ async def take_livekit_webhook(
         room = await calls.take_webhook(session, event, config=config)
     if room is not None:
         dialer.close_room(room)
+
+
+@router.post("/do-not-call", tags=["do not call"], status_code=201)
+async def stop_calling(session: SessionDep, body: DoNotCallCreate, response: Response) -> dict[str, str]:
+    """Never dial a number again, from this answer on; 200 when it was on the list already."""
+    if not await calls.stop_calling(session, body.phone, source="operator", reason=body.reason):
+        response.status_code = 200
+    return {"phone": body.phone}
+
+
+@router.delete("/do-not-call/{phone}", tags=["do not call"], status_code=204)
+async def allow_calling(session: SessionDep, phone: str) -> None:
+    """Take a number off the list; the entry stays as evidence of when it was on it."""
+    await calls.allow_calling(session, phone)
 
 
 @router.post("/imports", tags=["imports"], status_code=201)

@@ -162,6 +162,11 @@ class AgentEvent(_Body):
     callback_at: AwareDatetime | None = None
 
 
+class DoNotCallCreate(_Body):
+    phone: str = Field(pattern=r"^\+[1-9][0-9]{6,14}$", description="E.164, such as +919800000200")
+    reason: str = Field(default="", max_length=500)
+
+
 class ImportErrorRead(BaseModel):
     line: int
     field: str

@@ -14,9 +14,10 @@ from backend.calls.outcome import VERSION, extract
 from backend.calls.planning import pending, plan, release_expired
 from backend.calls.reading import list_calls, list_scheduled, read_call, summary
 from backend.calls.reconciling import advance
-from backend.calls.repository.calls import CallRepository
+from backend.calls.repository.calls import CallRepository, call_in
 from backend.calls.repository.contacts import ContactRepository
 from backend.calls.schemas import AgentEvent
+from backend.calls.states import CallStatus
 from backend.calls.telephony.base import TelephonyEvent
 from backend.config import Config
 from backend.core.clock import utc_now
@@ -30,6 +31,7 @@ __all__ = [
     "accept",
     "advance",
     "agent_token",
+    "allow_calling",
     "extract_outcome",
     "find_import",
     "import_policies",
@@ -47,12 +49,21 @@ __all__ = [
 ]
 
 
+_WITHOUT_CONSEQUENCES = {"agent_joined", "recording_started", "other"}
+
+
 async def take_webhook(session: Session, event: TelephonyEvent, *, config: Config) -> str | None:
     """Store a verified webhook and draw its consequences, once; the room to close now, if any.
 
     A second delivery changes nothing; an event of a room that is not a call's is kept without one.
     """
     calls = CallRepository(session)
+    if event.kind in _WITHOUT_CONSEQUENCES:
+        # More than half of all webhooks: one statement, which neither reads nor locks the call.
+        await calls.add_event(
+            event_id=event.event_id, call_id=call_in(event.room), source="webhook", kind=event.type, body=event.body
+        )
+        return None
     call = await calls.lock_by_room(event.room) if event.room else None
     fresh = await calls.add_event(
         event_id=event.event_id, call_id=call.id if call else None, source="webhook", kind=event.type, body=event.body
@@ -103,6 +114,12 @@ async def stop_calling(session: Session, phone_e164: str, *, source: str, reason
     return await ContactRepository(session).add_do_not_call(phone_e164, source=source, reason=reason)
 
 
+async def allow_calling(session: Session, phone_e164: str) -> None:
+    """Take a number off the do-not-call list; NotFound (404) when it is not on it."""
+    if not await ContactRepository(session).revoke_do_not_call(phone_e164):
+        raise NotFound(f"{phone_e164} is not on the do-not-call list")
+
+
 async def extract_outcome(session: Session, call_id: UUID, *, config: Config) -> Call:
     """Store a first outcome from the call's transcript; an outcome that is there stays.
 
@@ -118,6 +135,10 @@ async def extract_outcome(session: Session, call_id: UUID, *, config: Config) ->
             raise Conflict(f"call {call_id} has no transcript yet", code="no_transcript")
         missing = {"intent": "unknown", "source": "none", "note": recording.error or "not transcribed"}
         await settling.take_outcome(session, call, missing, config=config)
+        return call
+    if call.status == CallStatus.VOICEMAIL:
+        # The greeting of a machine says nothing of what the customer wants.
+        await settling.take_outcome(session, call, {"intent": "voicemail", "source": "detection"}, config=config)
         return call
     said = [segment["text"] for segment in transcript.segments if segment["speaker"] == "customer"]
     found = extract(said)

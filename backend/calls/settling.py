@@ -92,7 +92,7 @@ async def _settle(session: Session, call: Call, config: Config, now: datetime) -
         next_pending(row, now + verdict.delay, now)
     else:
         row.status, row.updated_at = verdict.status, now
-    row.reason = verdict.reason or (call.end_reason if verdict.delay is not None else None)
+    row.reason = None if kind == "reached" else call.end_reason if kind == "never" or verdict.delay else verdict.reason
     if call.end_reason == "invalid_number":
         await ContactRepository(session).mark_phone_invalid(call.customer_id)
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import MetaData, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -45,8 +46,8 @@ def is_outage(fault: BaseException) -> bool:
     """Whether an error means that the database is away (and the same work may succeed later)."""
     if isinstance(fault, DBAPIError):
         return fault.connection_invalidated or isinstance(fault, OperationalError | InterfaceError)
-    # asyncpg's connect phase lets operating-system errors through unwrapped.
-    return isinstance(fault, ConnectionError | OSError | TimeoutError)
+    # asyncpg's connect phase lets operating-system errors through unwrapped; a pool that is used up is free again soon.
+    return isinstance(fault, ConnectionError | OSError | TimeoutError | PoolTimeoutError)
 
 
 def _watch_connections(engine: AsyncEngine) -> None:

@@ -1,5 +1,6 @@
 """The operators' pages: today's outreach, and each call."""
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -7,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from backend.calls import service as calls
+from backend.calls.schemas import CallRead
 from backend.calls.states import ScheduledCallStatus
 from backend.core.web import ConfigDep, SessionDep
 from backend.ops.context import require_operator, templates
@@ -44,5 +46,13 @@ async def show_calls(
 @router.get("/calls/{call_id}")
 async def show_call(request: Request, session: SessionDep, config: ConfigDep, call_id: UUID) -> Response:
     """One call: what happened when, what was said, what came of it."""
-    context = {"call": await calls.read_call(session, call_id), "zone": config.timezone}
+    call = await calls.read_call(session, call_id)
+    context = {"call": call, "timeline": _timeline(call), "zone": config.timezone}
     return templates.TemplateResponse(request, "call.html", context)
+
+
+def _timeline(call: CallRead) -> list[tuple[datetime, str, str]]:
+    """What happened when, and who says so, oldest first."""
+    known = (("accepted", call.created_at), ("dialing", call.dialing_at), ("answered", call.answered_at))
+    steps = [(at, what, "") for what, at in known if at is not None]
+    return sorted(steps + [(event.at, event.type, event.source) for event in call.events])

@@ -4,7 +4,9 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlmodel import select
 
+from backend.calls.models import Customer
 from backend.core.clock import utc_now
 from tests.calls.test_webhooks import accepted
 from tests.factories.people import add_customer
@@ -119,3 +121,23 @@ async def test_a_file_without_its_columns_or_no_file_at_all_is_refused(product: 
 
 async def test_an_unknown_import_is_not_found(product: Product) -> None:
     assert (await product.client.get(f"/api/imports/{uuid4()}")).status_code == 404
+
+
+async def test_an_operator_puts_a_number_on_the_do_not_call_list_and_takes_it_off(product: Product) -> None:
+    await add_customer(product.db)
+    await product.client.post("/api/scheduler/plan")
+    async with product.db.transaction() as session:
+        phone = (await session.exec(select(Customer.phone_e164))).one()
+    added = [await product.client.post("/api/do-not-call", json={"phone": phone, "reason": "letter"}) for _ in range(2)]
+    assert [answer.status_code for answer in added] == [201, 200]
+    assert (await product.client.get("/api/scheduler/pending-customers")).json() == {"items": []}
+    assert (await product.client.delete(f"/api/do-not-call/{phone}")).status_code == 204
+    assert (await product.client.delete(f"/api/do-not-call/{phone}")).status_code == 404
+    assert len((await product.client.get("/api/scheduler/pending-customers")).json()["items"]) == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"phone": "12"}, {"phone": "+919800000200", "why": "x"}])
+async def test_a_malformed_number_for_the_list_names_the_field(product: Product, body: dict[str, str]) -> None:
+    answer = await product.client.post("/api/do-not-call", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] in {"phone", "why"}

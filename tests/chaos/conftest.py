@@ -17,13 +17,13 @@ from typing import Protocol
 import psutil
 import pytest
 
-from devstack import stack as stacks
 from devstack.demo import JOB
 from devstack.environment import ROOT
 from devstack.processes import Service, family
 from devstack.sample import FIELDS, VOICEMAIL, Person, due, row_of
 from devstack.servers import PostgresServer, Server, ValkeyServer
 from devstack.stack import CELERY, Stack
+from devstack.unprivileged import discard_home
 from tests.chaos.ledger import Ledger, query
 
 # Three calls a second, so that a fault finds calls in every state: planned, claimed, ringing, talking, waiting again.
@@ -89,10 +89,16 @@ class Chaos:
         return next(service for service in self.stack._services() if service.name == name)
 
     def take_away(self, server: Server, seconds: float) -> None:
-        """A server dies and comes back on the same port."""
+        """A server dies and comes back on the same port; what ended meanwhile is started again, as a container would be."""
         server.kill()
         time.sleep(seconds)
+        running = self.stack.supervisor.running
+        ended = [name for name, one in running.items() if one.popen.poll() is not None]
+        for name in ended:
+            self.stop(name)
         server.start()
+        for name in ended:
+            self.start(name)
 
     def ledger(self) -> Ledger:
         return Ledger.read(self.stack)
@@ -148,7 +154,8 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
     finally:
         for stack in started:
             stack.stop()
-            stacks.reset(stack.state)
+            # The logs stay where pytest keeps them.
+            discard_home(stack.state / "postgres")
 
 
 def _import(stack: Stack, people: Sequence[Person]) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from devstack.sample import CALLBACK, OPTS_OUT, TALKS, WRONG, due
+from devstack.sample import OPTS_OUT, TALKS, WRONG, due
 from tests.chaos.conftest import Begin
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
@@ -13,7 +13,7 @@ AWAY_SECONDS = 10
 
 
 def test_calls_wait_while_livekit_cannot_be_reached_and_are_made_once_it_can(begin: Begin) -> None:
-    people = [person for person in due() if person.suffix in {TALKS, WRONG, OPTS_OUT, CALLBACK}]
+    people = [person for person in due() if person.suffix in {TALKS, WRONG, OPTS_OUT}]
     # The first retry of a line that is out comes after six seconds.
     chaos = begin(people, CALLS_BACKOFF_SCALE="0.02", CALLS_PER_SECOND="20", CALLS_MAX_CONCURRENT="30")
     dialable = sum(not person.do_not_call for person in people)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, text, tuple_, update
+from sqlalchemy import ScalarSelect, func, or_, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 
@@ -110,7 +110,7 @@ class CallRepository:
         return (await connection.execute(text(_TAKE), values)).rowcount == 1
 
     async def add_event(
-        self, *, event_id: str, call_id: UUID | None, source: str, kind: str, body: dict[str, Any]
+        self, *, event_id: str, call_id: UUID | ScalarSelect[UUID] | None, source: str, kind: str, body: dict[str, Any]
     ) -> bool:
         """Store a report; False when it has been delivered before."""
         fresh = (
@@ -168,6 +168,11 @@ class CallRepository:
     async def _changed(self, query: Any) -> bool:
         connection = await self._session.connection()
         return bool((await connection.execute(query)).rowcount == 1)
+
+
+def call_in(room: str) -> ScalarSelect[UUID]:
+    """The id of a room's call, to be found by the statement that needs it."""
+    return select(Call.id).where(Call.room_name == room).scalar_subquery()
 
 
 def ringing_deadline(now: datetime, ring_seconds: float, grace_seconds: float) -> datetime:

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import func
+from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 
@@ -39,6 +39,16 @@ class ContactRepository:
         )
         connection = await self._session.connection()
         return (await connection.execute(fresh)).rowcount == 1
+
+    async def revoke_do_not_call(self, phone_e164: str) -> bool:
+        """Allow a number again; False when it was not on the list. The row stays as evidence."""
+        change = (
+            update(DoNotCall)
+            .where(col(DoNotCall.phone_e164) == phone_e164, col(DoNotCall.revoked_at).is_(None))
+            .values(revoked_at=func.now())
+        )
+        connection = await self._session.connection()
+        return bool((await connection.execute(change)).rowcount)
 
     async def mark_phone_invalid(self, customer_id: UUID) -> None:
         customer = await self._session.get(Customer, customer_id, with_for_update=True)
