@@ -81,11 +81,9 @@ async def _conclude(session: Session, config: Config, call: Call, seen: Observat
         await settling.add_facts(session, call, config=config, final=True, left_at=now)
     elif seen.phone_present:
         await settling.add_facts(session, call, config=config, final=True, dial_error="ring_timeout", left_at=now)
-    elif call.answered_at is not None or call.joined_at is not None:
-        await settling.add_facts(session, call, config=config, final=True, left_at=now)
     else:
-        # LiveKit puts the phone into the room before it rings, and it never was there.
-        await settling.add_facts(session, call, config=config, final=True, dial_error="never_dialed")
+        # Without a word of LiveKit's the phone may still have rung: it counts as an attempt.
+        await settling.add_facts(session, call, config=config, final=True, left_at=now)
     return call.ended_at is not None
 
 

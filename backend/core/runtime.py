@@ -21,6 +21,7 @@ from celery.signals import worker_process_shutdown
 
 from backend.celery_app import app, settings
 from backend.config import Config
+from backend.core.broker import install as install_forgiving_broker
 from backend.core.data_plane import DataPlane
 from backend.core.db import Database, is_outage
 from backend.core.errors import TransientError
@@ -106,6 +107,7 @@ def _shut_down(**_: object) -> None:
         _current.pop().close()
 
 
+install_forgiving_broker()
 worker_process_shutdown.connect(_shut_down, weak=False)
 atexit.register(_shut_down)
 

@@ -56,17 +56,10 @@ async def test_a_call_that_nobody_came_to_dial_ends_and_costs_no_attempt(product
     assert (row.status, row.counted_attempts) == ("pending", 0)
 
 
-async def test_a_dial_lost_before_the_phone_came_into_the_room_costs_no_attempt(product: Product) -> None:
+async def test_a_dial_that_was_lost_counts_as_an_attempt_since_the_phone_may_have_rung(product: Product) -> None:
     await accepted(product)
     await change(product, deadline_at=utc_now() + PAST)
     assert (await advance(product)).reconciled == 1
-    assert (await read(product)).end_reason == "never_dialed"
-
-
-async def test_a_dial_lost_after_the_phone_rang_counts_as_an_attempt(product: Product) -> None:
-    await accepted(product)
-    await change(product, deadline_at=utc_now() + PAST, joined_at=utc_now() + PAST)
-    await advance(product)
     assert ((await read(product)).status, (await read(product)).end_reason) == ("failed", "unknown")
     async with product.db.transaction() as session:
         assert (await session.exec(select(ScheduledCall.counted_attempts))).one() == 1
