@@ -13,7 +13,8 @@ _PAGE = 100
 _SETTLED = 409
 
 
-@task(time_limit=300)
+# Tried for an hour: it comes once a day, and an API that is away at ten must not cost the day.
+@task(max_retries=60, time_limit=300)
 async def call_expiring_policies(runtime: Runtime) -> dict[str, object]:
     """The daily job: plan the calls of policies about to expire, then send each customer who may be called now."""
     planned = await runtime.api.post("/api/scheduler/plan")
