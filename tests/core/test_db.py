@@ -4,10 +4,11 @@ import logging
 
 import pytest
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import select
 
 from backend.calls.models import Customer
-from backend.core.db import Database
+from backend.core.db import Database, is_outage
 from backend.core.queue import enqueue
 from tests.fixtures.sent import Sent
 
@@ -67,3 +68,17 @@ async def test_the_database_itself_refuses_a_number_that_is_not_e164(db: Databas
             row = customer("a")
             row.phone_e164 = "1600"
             session.add(row)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outage"),
+    [
+        (PoolTimeoutError(), True),
+        (ConnectionRefusedError(), True),
+        (TimeoutError(), True),
+        (IntegrityError("insert", {}, Exception("duplicate")), False),
+        (ValueError(), False),
+    ],
+)
+def test_a_database_that_is_away_or_used_up_is_told_from_a_mistake(fault: Exception, outage: bool) -> None:
+    assert is_outage(fault) is outage
