@@ -31,6 +31,11 @@ TASK_ROUTES = {
     "call_next_customers": {"queue": "scheduled"},
     "extract_call_outcome": {"queue": "default"},
     "transcribe_recording": {"queue": "audio"},
+    "check_job_schedules": {"queue": "scheduled"},
+    "send_job_alert": {"queue": "default"},
+    "http_request": {"queue": "default"},
+    "noop": {"queue": "default"},
+    "sleep": {"queue": "low_priority"},
 }
 
 
@@ -71,6 +76,11 @@ def beat_schedule(config: Config) -> dict[str, dict[str, Any]]:
             "options": {"expires": max(1.0, config.calls_advance_seconds * 0.9)},
         },
         "sweep-recordings": {"task": "sweep_recordings", "schedule": 120.0, "options": {"expires": 110}},
+        "check-job-schedules": {
+            "task": "check_job_schedules",
+            "schedule": ZonedCrontab("UTC"),
+            "options": {"expires": 50},
+        },
     }
 
 
@@ -159,10 +169,10 @@ def _settings(config: Config) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_send_task_events": True,
         "task_send_sent_event": True,
-        # In memory: the tasks are idempotent, so there is no state file and a read-only root is enough.
-        "beat_scheduler": "celery.beat:Scheduler",
-        "beat_max_loop_interval": 5,
+        "beat_scheduler": "backend.beat:DatabaseScheduler",
+        "beat_max_loop_interval": 1,
         "beat_enable_remote_control": True,
+        # A database that is frozen is given up after 15 s, which still counts as ticking.
         "beat_remote_control_max_tick_age": 30,
         "beat_schedule": beat_schedule(config),
     }

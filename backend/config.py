@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 T = TypeVar("T")
 
-_OWN_PREFIXES = ("BEATLINE_", "CALLS_", "TRANSCRIPTION_")
+_OWN_PREFIXES = ("BEATLINE_", "CALLS_", "JOBS_", "TRANSCRIPTION_")
 _MIN_SECRET = 32
 _E164 = re.compile(r"^\+[1-9][0-9]{6,14}$")
 _END_OF_DAY = time.max
@@ -39,7 +39,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Every setting of every process. Durations are seconds, `calls_horizon_days` excepted."""
+    """Every setting of every process. Durations are seconds, except where a name says days."""
 
     broker_url: str
     result_backend: str
@@ -77,6 +77,11 @@ class Config:
     calls_recording: bool
     transcription_language: str
     transcription_threads: int
+    run_lease_seconds: float
+    queue_timeout_seconds: float
+    run_retention_days: int
+    jobs_http_allow_private: bool
+    alert_webhook_url: str
     log_level: str
 
     @property
@@ -295,6 +300,11 @@ def load(environ: Mapping[str, str]) -> Config:
         calls_recording=read.value("CALLS_RECORDING", _switch, "on"),
         transcription_language=read.value("TRANSCRIPTION_LANGUAGE", _text, ""),
         transcription_threads=read.value("TRANSCRIPTION_THREADS", _whole(0, 256), "0"),
+        run_lease_seconds=read.value("BEATLINE_RUN_LEASE_SECONDS", _number(2, 3600), "60"),
+        queue_timeout_seconds=read.value("BEATLINE_QUEUE_TIMEOUT_SECONDS", _number(1, 86_400), "600"),
+        run_retention_days=read.value("BEATLINE_RUN_RETENTION_DAYS", _whole(0, 3650), "90"),
+        jobs_http_allow_private=read.value("JOBS_HTTP_ALLOW_PRIVATE", _switch, "off"),
+        alert_webhook_url=read.value("BEATLINE_ALERT_WEBHOOK_URL", _url("http", "https"), ""),
         log_level=read.value("LOG_LEVEL", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
     )
     read.check_unknown()

@@ -14,10 +14,11 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from uuid import UUID
 
 from celery import Task
-from celery.exceptions import SoftTimeLimitExceeded
-from celery.signals import worker_process_shutdown
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.signals import after_setup_logger, worker_process_shutdown
 
 from backend.celery_app import app, settings
 from backend.config import Config
@@ -26,6 +27,8 @@ from backend.core.data_plane import DataPlane
 from backend.core.db import Database, is_outage
 from backend.core.errors import TransientError
 from backend.core.queue import Sender, send_task
+from backend.core.runs import DatabaseAway, Limits, Tracker, install_log_lines
+from backend.scheduling.publisher import RUN_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +46,13 @@ class Runtime:
     db: Database
     api: DataPlane
     send: Sender
+    runs: Tracker
     # Slow to make, one per process: loaded models and the like, by name.
     resources: dict[str, Any] = field(default_factory=dict)
 
     async def close(self) -> None:
         await self.api.close()
+        await self.runs.close()
         await self.db.close()
 
 
@@ -58,6 +63,7 @@ def open_runtime(config: Config) -> Runtime:
         db=Database(config.database_url, pool_size=4),
         api=DataPlane(config.api_url, config.service_key),
         send=send_task,
+        runs=Tracker(config.database_url, config.run_lease_seconds),
     )
 
 
@@ -112,10 +118,29 @@ worker_process_shutdown.connect(_shut_down, weak=False)
 atexit.register(_shut_down)
 
 
+def _keep_log_lines(**_: object) -> None:
+    install_log_lines()
+
+
+after_setup_logger.connect(_keep_log_lines, weak=False)
+
+
 def backoff(retries: int, *, after: float | None = None) -> float:
     """Seconds until the next try: exponential with full jitter between half and whole, from 1 s to 60 s, never before `after`."""
     ceiling = min(_RETRY_CAP, _RETRY_BASE * 2.0**retries)
     return max(after or 0.0, ceiling * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
+
+
+def _run_tracked(loop: _Loop, handler: Handler, run: UUID, limits: Limits) -> object:
+    runtime = loop.runtime
+
+    async def work(**arguments: Any) -> object:
+        return await handler(runtime, **arguments)
+
+    try:
+        return loop.run(runtime.runs.execute(run, handler.__name__, work, limits), None)
+    except DatabaseAway as fault:
+        raise Reject(fault, requeue=True) from fault
 
 
 def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], Handler]:
@@ -123,7 +148,10 @@ def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], 
 
     It is called as `handler(runtime, **ids)`. `TransientError`, and a database that is away, are retried with backoff, at
     most `max_retries` times; any other error fails the task. `time_limit` is seconds; the soft limit comes 30 s before.
+
+    A message that stands for a tracked run carries no arguments: they, the tries and the outcome are those of its row.
     """
+    limits = Limits(attempts=max_retries + 1, seconds=max(1, time_limit - 35))
 
     def register(handler: Handler) -> Handler:
         @app.task(
@@ -135,6 +163,8 @@ def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], 
         )
         def entry(self: "Task[Any, Any]", /, **ids: Any) -> object:
             loop = _process_loop()
+            if self.request.get(RUN_HEADER):
+                return _run_tracked(loop, handler, UUID(self.request.id), limits)
             try:
                 return loop.run(handler(loop.runtime, **ids), None)
             except TransientError as fault:

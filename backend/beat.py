@@ -1,0 +1,95 @@
+"""Celery Beat on PostgreSQL: `celery -A backend.celery_app beat` drives the scheduling engine.
+
+No schedule is held here and no file is written: any number of Beats may run, and each may die at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from celery.beat import Scheduler
+from kombu.exceptions import OperationalError
+
+from backend.celery_app import TASK_ROUTES, settings
+from backend.config import ConfigError, stop
+from backend.scheduling.engine import Engine, Settings
+from backend.scheduling.publisher import Publisher
+
+log = logging.getLogger(__name__)
+
+# The entry that a worker serves as the engine; sent without the database when Beat cannot reach it.
+_FALLBACK = "check-job-schedules"
+_FALLBACK_SECONDS = 60.0
+
+
+class DatabaseScheduler(Scheduler):
+    """Ticks with the engine's claims. `schedule` stays empty: Celery's own tick compares the whole of it for each task sent."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: Engine | None = None
+        self._asked_at = time.monotonic()
+        super().__init__(*args, **kwargs)
+
+    def setup_schedule(self) -> None:
+        """Nothing to load. Stops Beat (exit code 2) when DATABASE_URL is not set."""
+        try:
+            settings.require("DATABASE_URL")
+        except ConfigError as fault:
+            stop(fault)
+
+    @property
+    def info(self) -> str:
+        return "    . db -> job_schedules"
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Let the engine work until its claimer has made a pass, within about a second; 0: no need to sleep."""
+        if self._loop is None or self._engine is None:
+            self._begin()
+        assert self._loop is not None  # noqa: S101 - for the type checker
+        assert self._engine is not None  # noqa: S101
+        self._loop.run_until_complete(self._engine.passed())
+        if self._engine.away_since is not None:
+            self._ask_a_worker()
+        return 0.0
+
+    def _begin(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._engine = Engine(
+            Settings(
+                settings.database_url,
+                lease_seconds=settings.run_lease_seconds,
+                queue_timeout=settings.queue_timeout_seconds,
+                retention_days=settings.run_retention_days,
+            ),
+            Publisher(self.app),
+        )
+
+        async def start(engine: Engine) -> None:
+            engine.start(self.app.conf.beat_schedule, TASK_ROUTES)
+
+        self._loop.run_until_complete(start(self._engine))
+
+    def _ask_a_worker(self) -> None:
+        """The database may be away from here alone: once a minute, have a worker do the engine's work."""
+        entry = self.app.conf.beat_schedule.get(_FALLBACK)
+        if entry is None or time.monotonic() - self._asked_at < _FALLBACK_SECONDS:
+            return
+        self._asked_at = time.monotonic()
+        log.warning("database away from here: sending %s to a worker", entry["task"])
+        try:
+            self.app.send_task(entry["task"], ignore_result=True, retry=False, **entry["options"])
+        except (OperationalError, OSError) as fault:
+            log.warning("broker away, too: %s", fault)
+
+    def close(self) -> None:
+        """Give everything back. Called by the signal handler, inside a tick, and again after it: only the second can wait."""
+        if self._loop is None or self._loop.is_running() or self._loop.is_closed():
+            return
+        if self._engine is not None:
+            self._loop.run_until_complete(self._engine.close())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
