@@ -32,14 +32,15 @@ class DatabaseScheduler(Scheduler):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
         self._asked_at = time.monotonic()
-        super().__init__(*args, **kwargs)
-
-    def setup_schedule(self) -> None:
-        """Nothing to load. Stops Beat (exit code 2) when DATABASE_URL is not set."""
+        # Celery makes a lazy one for its banner first: before it takes over the log.
         try:
             settings.require("DATABASE_URL")
         except ConfigError as fault:
             stop(fault)
+        super().__init__(*args, **kwargs)
+
+    def setup_schedule(self) -> None:
+        """Nothing to load."""
 
     @property
     def info(self) -> str:

@@ -159,7 +159,8 @@ class Tracker:
             if failure.reason == "error":
                 log.exception("run %s failed", live.claim.id)
             return await self._failed(live, limits, failure)
-        return await self._finished(live, "succeeded", result=_json(result))
+        state, ending = await self._finished(live, "succeeded", result=_json(result))
+        return state, ending if result is None else {**ending, "result": result}
 
     async def _stopped(self, live: _Live, limits: Limits, seconds: float) -> tuple[str, dict[str, object]]:
         if live.stop is None:
