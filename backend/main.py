@@ -16,8 +16,10 @@ from backend.core import web
 from backend.core.db import Database
 from backend.core.logging import configure_logging
 from backend.core.queue import Sender, send_task
+from backend.jobs import api as jobs_api
+from backend.jobs import run_api as job_runs_api
 from backend.ops import routes as ops
-from backend.ops.context import FOLDER, SignInRequired, ask_to_sign_in
+from backend.ops.context import FOLDER, Refusal, SignInRequired, ask_to_sign_in, show_refusal
 
 
 def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
@@ -43,8 +45,11 @@ def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
     web.install(app)
     app.include_router(calls_api.router)
     app.include_router(calls_api.open_router)
+    app.include_router(jobs_api.router)
+    app.include_router(job_runs_api.router)
     app.include_router(ops.router)
     app.exception_handler(SignInRequired)(ask_to_sign_in)
+    app.exception_handler(Refusal)(show_refusal)
     app.mount("/ops/static", StaticFiles(directory=FOLDER / "static"))
     return app
 

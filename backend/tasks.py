@@ -4,9 +4,11 @@ from backend import models
 from backend.calls import tasks as calls
 from backend.celery_app import settings
 from backend.config import ConfigError, stop
+from backend.jobs import checking
+from backend.jobs import tasks as jobs
 from backend.recordings import tasks as recordings
 
-__all__ = ["calls", "models", "recordings"]
+__all__ = ["calls", "checking", "jobs", "models", "recordings"]
 
 try:
     settings.require("BEATLINE_SERVICE_KEY", "DATABASE_URL")

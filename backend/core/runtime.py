@@ -131,6 +131,11 @@ def backoff(retries: int, *, after: float | None = None) -> float:
     return max(after or 0.0, ceiling * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
 
 
+def _countdown(retries: int, after: float | None = None) -> float:
+    # RabbitMQ's quorum queues know whole seconds: Celery refuses less than one with an error that loses the task.
+    return max(1.0, backoff(retries, after=after))
+
+
 def _run_tracked(loop: _Loop, handler: Handler, run: UUID, limits: Limits) -> object:
     runtime = loop.runtime
 
@@ -168,11 +173,11 @@ def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], 
             try:
                 return loop.run(handler(loop.runtime, **ids), None)
             except TransientError as fault:
-                raise self.retry(exc=fault, countdown=backoff(self.request.retries, after=fault.after)) from fault
+                raise self.retry(exc=fault, countdown=_countdown(self.request.retries, fault.after)) from fault
             except Exception as fault:
                 if not is_outage(fault):
                     raise
-                raise self.retry(exc=fault, countdown=backoff(self.request.retries)) from fault
+                raise self.retry(exc=fault, countdown=_countdown(self.request.retries)) from fault
 
         return handler
 

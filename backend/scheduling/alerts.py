@@ -60,7 +60,12 @@ async def open_alert(connection: Connection, schedule_id: int, kind: str, expect
 
 
 async def open_missed(connection: Connection, schedule_id: int, at: datetime, count: int) -> None:
-    """Occurrences of a schedule were missed, the last of them at `at`."""
+    """Occurrences of a schedule were missed, the last of them at `at`: an incident at once only when the next one is far.
+
+    Else the next one decides, by the schedule's `alert_after`.
+    """
+    if not await connection.fetchval(_NEXT_IS_FAR, schedule_id):
+        return
     what = "1 occurrence was" if count == 1 else f"{count} occurrences were"
     await open_alert(
         connection, schedule_id, "missed", at, f"{what} missed, the last due at {at:%Y-%m-%d %H:%M:%S} UTC"

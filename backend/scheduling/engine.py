@@ -34,9 +34,11 @@ CHANNEL = "beatline_schedules"
 POLL_SECONDS = 1.0
 SWEEP_SECONDS = 2.0
 HOUSEKEEPING_SECONDS = 60.0
-# Messages in this process's hands; beyond, claimed runs are left to any relay.
-_IN_HAND = 5_000
+# Messages in this process's hands, beyond which claimed runs are left to any relay: what is in hand when a process dies waits until
+# RELAY_SECONDS are over.
+_IN_HAND = 1_000
 _CHUNK = 500
+_CLOSE_SECONDS = 6.0
 _TOLD_ONE_BY_ONE = 20
 _CLOCK_TOLERANCE = 1.0
 
@@ -44,6 +46,8 @@ AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # A connection that the server has just cut, used before asyncpg knows.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
 )
@@ -117,6 +121,7 @@ class Engine:
         self._work = asyncio.Event()
         self._in_hand: deque[Message] = deque()
         self._broker_away = False
+        self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._passed = asyncio.Condition()
         self._passes = 0
@@ -149,12 +154,33 @@ class Engine:
             await self._passed.wait_for(lambda: self._passes > before)
 
     async def close(self) -> None:
+        """Stop claiming, let what is being published end, give back the rest."""
+        self._closing = True
+        self._work.set()
+        relaying = self._tasks[1:2]
         for task in self._tasks:
-            task.cancel()
+            if task not in relaying:
+                task.cancel()
+        if relaying:
+            # The publisher's thread cannot be stopped; a broker that does not answer costs it a few seconds.
+            await asyncio.wait(relaying, timeout=_CLOSE_SECONDS)
+            relaying[0].cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._give_back()
         for link in (self._claim_link, self._relay_link, self._keep_link):
             link.drop()
         self._publisher.close()
+
+    async def _give_back(self) -> None:
+        left = [message.run_id for message in self._in_hand]
+        self._in_hand.clear()
+        if not left:
+            return
+        try:
+            async with asyncio.timeout(2):
+                await relay.give_back(await self._relay_link.get(), left)
+        except NOT_READY as fault:
+            log.info("%d runs are left to other relays in %.0f s: %s", len(left), relay.RELAY_SECONDS, fault)
 
     async def run_once(self) -> dict[str, int]:
         """Claim everything that is due, publish everything that waits, sweep; counts. Raises when the database is away."""
@@ -248,12 +274,12 @@ class Engine:
     # ---------------------------------------------------------------- publishing
 
     async def _relay_for_ever(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 connection = await self._relay_link.get()
                 while messages := await self._next_messages(connection):
                     await self._publish(connection, messages)
-                    if self._broker_away:
+                    if self._broker_away or self._closing:
                         break
             except _AGAIN as fault:
                 log.info("relay tried again: %s", fault)

@@ -32,7 +32,7 @@ update job_runs r set
     reason = 'worker_lost', error = 'worker ' || r.lease_owner || ' stopped renewing its lease',
     publish_after = now() + make_interval(secs => least(300, $3 * power(2, r.attempt - 1))),
     finished_at = case when r.cancel_requested_at is not null or r.attempt >= coalesce(r.max_attempts, $2) then now() end,
-    lease_until = null, relay_until = null
+    lease_until = null, relay_until = null, publish_count = 0
 from lost where r.id = lost.id
 returning r.id, r.schedule_id, r.attempt, r.state, r.lease_owner, r.scheduled_for
 """
@@ -49,14 +49,17 @@ from unnest($1::bigint[], $2::text[]) as v(id, state) where s.id = v.id
 """
 
 # What the queue has handed out lately, as evidence that it moves: a message that was sent before these and not taken is lost.
+# A run that ended without a worker (expired, cancelled) is none, nor is one that was sent twice: an older message than the last may
+# have been the one taken. A worker may be faster than the mark of its message.
 _OVERTAKING = """
 select queue, max(published_at) as published_at from job_runs
-where (state = 'running' and lease_until is not null) or finished_at > now() - interval '10 minutes'
+where ((state = 'running' and lease_until is not null) or finished_at > now() - interval '10 minutes')
+  and attempt_started_at > published_at - interval '15 seconds' and attempt = 1 and publish_count <= 1
 group by queue
 """
 
 _STALE = """
-select id, queue, published_at, publish_count, attempt, schedule_id, scheduled_for from job_runs
+select id, queue, published_at, publish_count, attempt from job_runs
 where state = 'queued' and published_at < now() - make_interval(secs => $1)
 order by published_at limit $2 for no key update skip locked
 """
@@ -68,7 +71,7 @@ update job_runs set state = 'pending', publish_after = now(), relay_until = null
 _LOST = """
 update job_runs set state = 'dead', reason = 'lost_in_broker', finished_at = now(),
     error = 'published ' || publish_count || ' times, and no worker ever got it'
-where id = any($1::uuid[])
+where id = any($1::uuid[]) returning schedule_id, state
 """
 
 _EXPIRE = """
@@ -153,7 +156,7 @@ async def republish_lost(connection: Connection, queue_timeout: float) -> Counte
             elif overtaken or run["published_at"] < now - patience:
                 again.append(run)
         await connection.execute(_AGAIN, [run["id"] for run in again])
-        await connection.execute(_LOST, [run["id"] for run in lost])
+        await _close(connection, await connection.fetch(_LOST, [run["id"] for run in lost]))
         await record_events(
             connection,
             [(run["id"], run["attempt"], "republished", "no worker had taken it") for run in again]
@@ -203,10 +206,11 @@ async def admit_waiting(connection: Connection) -> int:
 
 
 async def prune_runs(connection: Connection, days: int) -> int:
-    """Delete a batch of runs that ended more than `days` ago (0: keep for ever); how many."""
+    """Delete a batch of runs, and incidents, that ended more than `days` ago (0: keep for ever); how many runs."""
     if not days:
         return 0
-    done = await connection.execute(
+    await connection.execute("delete from job_alerts where resolved_at < now() - make_interval(days => $1)", days)
+    done: str = await connection.execute(
         "delete from job_runs where id in (select id from job_runs where finished_at < now() - make_interval(days => $1)"
         " order by finished_at limit $2 for update skip locked)",
         days,

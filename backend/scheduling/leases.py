@@ -54,7 +54,7 @@ select count(*) from done
 _RETRY = """
 with done as (
     update job_runs set state = 'pending', reason = 'retry', error = $4, publish_after = now() + make_interval(secs => $3),
-        lease_until = null, relay_until = null
+        lease_until = null, relay_until = null, publish_count = 0
     where id = $1 and epoch = $2 and state = 'running' and cancel_requested_at is null returning id, attempt)
 insert into job_run_events (run_id, attempt, kind, message, detail)
 select id, attempt, 'attempt_failed', $4, $5::jsonb from done
@@ -63,8 +63,10 @@ select id, attempt, 'attempt_failed', $4, $5::jsonb from done
 _LOG = """
 insert into job_run_events (run_id, attempt, kind, level, message, at)
 select id, attempt, 'log', level, message, at
-from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::timestamptz[]) as v(id, attempt, level, message, at)
+from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::timestamptz[]) with ordinality
+    as v(id, attempt, level, message, at, place)
 where exists (select from job_runs where job_runs.id = v.id)
+order by place
 """
 
 

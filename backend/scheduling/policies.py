@@ -59,7 +59,10 @@ def decide(
     last = now if row["end_at"] is None else min(now, row["end_at"])
     limit = max(_LISTED, row["max_catchup"]) if row["misfire_policy"] == "run_all" else _LISTED
     second = next_after(recurrence, row["next_run"])
-    if second is None or second > last:
+    if row["next_run"] > last:
+        # An end that was moved back.
+        found = Due((), None, None, 0)
+    elif second is None or second > last:
         # Nearly always: one occurrence is due, and what follows it is known by now.
         found = Due((row["next_run"],), None, None, 0)
     else:

@@ -11,9 +11,9 @@ from uuid import UUID
 from backend.scheduling.occurrences import Connection
 from backend.scheduling.publisher import Message
 
-# How long a claimed run is left to whoever claimed it for publishing, seconds. Above what a batch takes with a broker that
-# answers, below what anyone would wait for after a crash.
-RELAY_SECONDS = 15.0
+# How long a claimed run is left to whoever claimed it for publishing, seconds: above what a batch takes with a broker that
+# answers, and what a crash in the middle of a burst costs the runs in hand.
+RELAY_SECONDS = 5.0
 
 _CLAIM = """
 update job_runs set relay_until = clock_timestamp() + make_interval(secs => $2)
@@ -24,11 +24,12 @@ where id in (
 returning id, task, queue
 """
 
-# A worker may have claimed, even finished, the run before it is marked here.
+# A worker may have claimed, even finished, the run before it is marked here. One that it has put back for another attempt is
+# nobody's by now (`relay_until`), and is pending for a message that is still to come.
 _MARK = """
 update job_runs set published_at = clock_timestamp(), publish_count = publish_count + 1, relay_until = null,
     state = case when state = 'pending' then 'queued' else state end
-where id = any($1::uuid[])
+where id = any($1::uuid[]) and (state <> 'pending' or relay_until is not null)
 """
 
 

@@ -10,6 +10,7 @@ from backend.celery_app import TASK_ROUTES, app, settings
 from backend.config import Config
 from backend.core.data_plane import DataPlane
 from backend.core.db import Database
+from backend.core.runs import Tracker
 from backend.core.runtime import Runtime
 from backend.recordings import service, tasks
 from backend.recordings.speech.local import LocalSpeechEngine
@@ -42,7 +43,8 @@ async def test_a_recording_becomes_a_transcript(
         )
     api = DataPlane(config.api_url, config.service_key)
     # The engine of this session stands in the process's place for it, so that it is not loaded twice.
-    runtime = Runtime(config=config, db=db, api=api, send=sent, resources={"recordings.engine": engine})
+    runs = Tracker(config.database_url, config.run_lease_seconds)
+    runtime = Runtime(config=config, db=db, api=api, send=sent, runs=runs, resources={"recordings.engine": engine})
     try:
         assert await tasks.transcribe_recording(runtime, recording_id=str(recording.id)) == "ready"
         assert await tasks.transcribe_recording(runtime, recording_id=str(recording.id)) is None
