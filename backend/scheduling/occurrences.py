@@ -42,7 +42,8 @@ _INSERT = """
 insert into job_runs (
     id, schedule_id, job_template_id, name, scheduled_for, trigger, triggered_by, task, queue, arguments,
     max_attempts, retry_delay_seconds, timeout_seconds, expires_at, serial, concurrency_key, concurrency_limit,
-    state, reason, blocked_by, covers_from, occurrences, publish_after, relay_until, finished_at, idempotency_key)
+    state, reason, blocked_by, covers_from, occurrences, publish_after, relay_until, relay_pid, finished_at,
+    idempotency_key)
 select v.id, s.id, s.job_template_id, s.name, v.scheduled_for, $10, $11, s.task, s.queue, s.arguments,
     s.max_attempts, s.retry_delay_seconds, s.timeout_seconds,
     coalesce(v.publish_after, now()) + make_interval(secs => s.expires_seconds),
@@ -50,6 +51,7 @@ select v.id, s.id, s.job_template_id, s.name, v.scheduled_for, $10, $11, s.task,
     v.state, v.reason, v.blocked_by, v.covers_from, v.occurrences, coalesce(v.publish_after, now()),
     case when v.state = 'pending' and coalesce(v.publish_after, now()) <= now() and $12::float8 > 0
          then clock_timestamp() + make_interval(secs => $12) end,
+    case when $12::float8 > 0 then pg_backend_pid() end,
     case when v.state in ('missed','skipped','coalesced') then now() end, $13
 from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::uuid[], $7::timestamptz[], $8::int[],
             $9::timestamptz[])

@@ -12,14 +12,16 @@ from backend.scheduling.occurrences import Connection
 from backend.scheduling.publisher import Message
 
 # How long a claimed run is left to whoever claimed it for publishing, seconds: above what a batch takes with a broker that
-# answers, and what a crash in the middle of a burst costs the runs in hand.
+# answers. A claim ends at once with the database session that made it, which a killed process loses; this is for one that freezes,
+# or whose machine does.
 RELAY_SECONDS = 5.0
 
 _CLAIM = """
-update job_runs set relay_until = clock_timestamp() + make_interval(secs => $2)
+update job_runs set relay_until = clock_timestamp() + make_interval(secs => $2), relay_pid = pg_backend_pid()
 where id in (
     select id from job_runs
-    where state = 'pending' and publish_after <= now() and (relay_until is null or relay_until <= now())
+    where state = 'pending' and publish_after <= now()
+      and (relay_until is null or relay_until <= now() or relay_pid <> all (array(select pid from pg_stat_activity)))
     order by publish_after limit $1 for no key update skip locked)
 returning id, task, queue
 """
