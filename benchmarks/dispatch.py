@@ -29,6 +29,7 @@ from pathlib import Path
 
 from benchmarks.peers.base import (
     BEAT_REQUIREMENTS,
+    BEAT_STAND_IN,
     CONSTRAINTS,
     REQUIREMENTS,
     ROOT,
@@ -123,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     interrupts.install()
     load = os.getloadavg()[0]
     peers = environment(wish.env / "peers", REQUIREMENTS, CONSTRAINTS)
-    beat = environment(wish.env / "beat", BEAT_REQUIREMENTS, CONSTRAINTS)
+    beat = environment(wish.env / "beat", BEAT_REQUIREMENTS, CONSTRAINTS, stand_in=BEAT_STAND_IN)
     state = Path(tempfile.mkdtemp(prefix="beatline-dispatch-"))
     default = QUICK_ONLY if wish.quick else EVERYONE
     keep = False

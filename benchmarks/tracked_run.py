@@ -103,7 +103,7 @@ def _rate(valkey: redis.Redis, runs: int, concurrency: int, log: Path) -> float:
     with _worker(concurrency, log):
         marks: dict[int, float] = {}
         while True:
-            waiting = int(valkey.llen(_QUEUE))  # type: ignore[arg-type]
+            waiting = int(valkey.llen(_QUEUE))
             now = time.perf_counter()
             for mark in (high, low):
                 if waiting <= mark:

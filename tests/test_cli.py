@@ -14,24 +14,17 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from sqlmodel import select
-from typer.testing import CliRunner, Result
 
-from backend import cli
 from backend.calls.models import Call, Policy, ScheduledCall
 from backend.core.clock import utc_now
 from backend.core.db import Database
 from devstack.readiness import free_port
 from devstack.servers import PostgresServer
 from tests.factories.people import add_customer
+from tests.fixtures.command import beatline
 
 HEADER = "customer_ref,full_name,phone,policy_number,expiry_date"
 GOOD = "C-1,Asha Rao,9876543210,P-1,2026-12-31"
-
-
-async def beatline(*arguments: str, url: str) -> Result:
-    """Run the command in a thread, since it starts an event loop of its own."""
-    runner = CliRunner(env={"DATABASE_URL": url, "COLUMNS": ""})
-    return await asyncio.to_thread(runner.invoke, cli.app, list(arguments))
 
 
 @pytest.fixture
@@ -251,20 +244,10 @@ async def test_calls_lists_the_latest_first(db: Database, url: str) -> None:
     assert len((await beatline("calls", "--limit", "1", url=url)).stdout.splitlines()) == 2
 
 
-async def test_schedule_names_every_entry_with_its_next_run_in_both_times(url: str) -> None:
-    done = await beatline("schedule", url=url)
-    assert done.exit_code == 0, done.output
-    daily = next(line for line in done.stdout.splitlines() if "call_expiring_policies" in line)
-    assert "0 10 * * * Asia/Kolkata" in daily
-    assert "10:00:00" in daily
-    assert "04:30:00" in daily
-    assert {"advance_calls", "sweep_recordings"} <= set(done.stdout.split())
-
-
 def test_a_malformed_environment_is_one_line_and_exit_code_2() -> None:
     environ = os.environ | {"CALLS_MAX_ATTEMPTS": "many"}
     run = subprocess.run(
-        [sys.executable, "-m", "backend.cli", "schedule"], env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "backend.cli", "calls"], env=environ, capture_output=True, text=True, check=False
     )
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.splitlines() == [
@@ -287,3 +270,36 @@ def test_without_a_terminal_lines_are_whole_and_plain(postgres: PostgresServer, 
     errors = [line for line in run.stdout.splitlines() if "not part of a phone number" in line]
     assert len(errors) == 3
     assert all(line.rstrip().endswith("no extension") for line in errors)
+
+
+async def test_a_user_without_rights_and_one_without_room_are_one_line_each(url: str) -> None:
+    role = f"stranger_{uuid4().hex}"
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"create role {role} login")
+    try:
+        theirs = url.replace("//beatline@", f"//{role}@")
+        done = await beatline("calls", url=theirs)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+        assert "permission denied for table calls; check DATABASE_URL" in done.stderr
+        await connection.execute(f"alter role {role} connection limit 0")
+        for command in (["calls"], ["schedules", "reset-system"]):
+            done = await beatline(*command, url=theirs)
+            assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.output
+            assert "does not answer: too many connections for role" in done.stderr
+    finally:
+        await connection.execute(f"drop role {role}")
+        await connection.close()
+
+
+async def test_what_the_database_refuses_otherwise_is_one_line(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    role = f"reader_{uuid4().hex}"
+    await connection.execute(f"create role {role} login superuser")
+    await connection.execute(f"alter role {role} set default_transaction_read_only = on")
+    try:
+        done = await beatline("schedules", "reset-system", url=url.replace("//beatline@", f"//{role}@"))
+        assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.output
+        assert "refused: cannot execute INSERT in a read-only transaction" in done.stderr
+    finally:
+        await connection.execute(f"drop role {role}")
+        await connection.close()

@@ -13,7 +13,9 @@ from backend.jobs.schemas import ScheduleRead
 from backend.scheduling.engine import CHANNEL
 from backend.scheduling.system import reset_entries
 
-_KEPT = {
+# What differs by itself, or is told by another field.
+_ASIDE = {
+    "explanation",
     "version",
     "updated_at",
     "next_run",
@@ -63,6 +65,6 @@ def _restored(name: str, old: ScheduleRead | None, new: ScheduleRead | None) -> 
         return Restored(name, "deleted", ())
     if old is None:
         return Restored(name, "made", ())
-    was, is_now = old.model_dump(exclude=_KEPT), new.model_dump(exclude=_KEPT)
-    fields = tuple(field for field in was if was[field] != is_now[field] and field != "explanation")
+    was, is_now = old.model_dump(exclude=_ASIDE), new.model_dump(exclude=_ASIDE)
+    fields = tuple(field for field in was if was[field] != is_now[field])
     return Restored(name, "restored" if fields else "unchanged", fields)

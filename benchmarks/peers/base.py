@@ -20,6 +20,7 @@ from devstack.servers import PostgresServer, ValkeyServer
 ROOT = Path(__file__).resolve().parent.parent.parent
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 BEAT_REQUIREMENTS = ROOT / "requirements-beat.txt"
+BEAT_STAND_IN = ROOT / "containers" / "beat" / "click_repl.py"
 CONSTRAINTS = ROOT / "constraints.txt"
 STORE_SECONDS = 1_800
 
@@ -145,15 +146,23 @@ def pip_peers(ground: Ground) -> list[PipPeer]:
     ]
 
 
-def environment(folder: Path, requirements: Path, constraints: Path) -> Path:
-    """The Python of a virtual environment with these requirements, made anew when they have changed."""
-    wanted = hashlib.sha256(requirements.read_bytes() + constraints.read_bytes()).hexdigest()
+def environment(folder: Path, requirements: Path, constraints: Path, *, stand_in: Path | None = None) -> Path:
+    """The Python of a virtual environment with these requirements, made anew when they have changed.
+
+    `stand_in` takes the place of the package click-repl, as in Containerfile.celery-beat.
+    """
+    sources = [requirements, constraints, *([stand_in] if stand_in else [])]
+    wanted = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     stamp, python = folder / "requirements.sha256", folder / "bin" / "python"
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    install = (str(python), "-m", "pip", "install", "--quiet", "-r", str(requirements), "-c", str(constraints))
-    subprocess.run(install, check=True)
+    pip = (str(python), "-m", "pip", "--quiet")
+    subprocess.run((*pip, "install", "-r", str(requirements), "-c", str(constraints)), check=True)
+    if stand_in is not None:
+        subprocess.run((*pip, "uninstall", "--yes", "click-repl", "prompt-toolkit", "wcwidth"), check=True)
+        (site,) = folder.glob("lib/python3*/site-packages")
+        shutil.copy(stand_in, site)
     stamp.write_text(wanted)
     return python
