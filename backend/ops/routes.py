@@ -1,21 +1,18 @@
-"""The operators' pages: today's outreach, and each call."""
+"""The operators' pages."""
 
-from datetime import datetime
-from typing import Annotated
-from uuid import UUID
-
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import RedirectResponse
 
-from backend.calls import service as calls
-from backend.calls.schemas import CallRead
-from backend.calls.states import ScheduledCallStatus
-from backend.core.web import ConfigDep, SessionDep
-from backend.ops.context import require_operator, templates
+from backend.ops import calls, runs, schedule_form, schedules
+from backend.ops.context import refuse_with_a_page, require_operator
+from backend.ops.origin import require_same_origin
 
-router = APIRouter(prefix="/ops", include_in_schema=False, dependencies=[Depends(require_operator)])
-
-_WAITING = {ScheduledCallStatus.PENDING, ScheduledCallStatus.CLAIMED, ScheduledCallStatus.IN_PROGRESS}
+# The order counts: what stands after refuse_with_a_page is refused with a page.
+router = APIRouter(
+    prefix="/ops",
+    include_in_schema=False,
+    dependencies=[Depends(require_operator), Depends(refuse_with_a_page), Depends(require_same_origin)],
+)
 
 
 @router.get("")
@@ -23,36 +20,8 @@ async def show_start() -> Response:
     return RedirectResponse("/ops/calls")
 
 
-@router.get("/calls")
-async def show_calls(
-    request: Request,
-    session: SessionDep,
-    config: ConfigDep,
-    status: Annotated[ScheduledCallStatus | None, Query()] = None,
-    cursor: str | None = None,
-) -> Response:
-    """The outreach: counts, then every planned call with its latest attempt; refreshes itself while calls are open."""
-    counts = (await calls.summary(session)).scheduled_calls
-    context = {
-        "page": await calls.list_scheduled(session, status=status, cursor=cursor, limit=50),
-        "counts": {each.value: counts.get(each.value, 0) for each in ScheduledCallStatus},
-        "status": status,
-        "zone": config.timezone,
-        "refresh": cursor is None and any(counts.get(each.value) for each in _WAITING),
-    }
-    return templates.TemplateResponse(request, "calls.html", context)
-
-
-@router.get("/calls/{call_id}")
-async def show_call(request: Request, session: SessionDep, config: ConfigDep, call_id: UUID) -> Response:
-    """One call: what happened when, what was said, what came of it."""
-    call = await calls.read_call(session, call_id)
-    context = {"call": call, "timeline": _timeline(call), "zone": config.timezone}
-    return templates.TemplateResponse(request, "call.html", context)
-
-
-def _timeline(call: CallRead) -> list[tuple[datetime, str, str]]:
-    """What happened when, and who says so, oldest first."""
-    known = (("accepted", call.created_at), ("dialing", call.dialing_at), ("answered", call.answered_at))
-    steps = [(at, what, "") for what, at in known if at is not None]
-    return sorted(steps + [(event.at, event.type, event.source) for event in call.events])
+router.include_router(calls.router)
+# Before the schedules, whose {schedule_id} would take `new`.
+router.include_router(schedule_form.router)
+router.include_router(schedules.router)
+router.include_router(runs.router)

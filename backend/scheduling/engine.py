@@ -218,6 +218,7 @@ class Engine:
             except Exception:
                 # Not a pass: who watches Beat sees that it no longer ticks.
                 log.exception("claiming failed")
+                self._claim_link.drop()
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             async with self._passed:
@@ -287,6 +288,7 @@ class Engine:
                 self._relay_link.drop()
             except Exception:
                 log.exception("publishing failed")
+                self._relay_link.drop()
             await self._sleep(self._work, POLL_SECONDS)
 
     async def _next_messages(self, connection: asyncpg.Connection[Any]) -> list[Message]:
@@ -348,6 +350,7 @@ class Engine:
                 self._keep_link.drop()
             except Exception:
                 log.exception("sweeping failed")
+                self._keep_link.drop()
             # Several engines drift apart.
             await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.4, 0.6))  # noqa: S311
 

@@ -8,7 +8,7 @@ import pytest
 from sqlmodel import update
 
 from backend.calls.models import Call, Customer
-from backend.ops.context import local, seconds, words
+from backend.ops.context import local, seconds, span, utc, wall, words
 from tests.calls.test_webhooks import accepted
 from tests.factories.people import add_customer
 from tests.fixtures.product import Product
@@ -76,5 +76,17 @@ async def test_the_style_sheet_is_served(product: Product) -> None:
 def test_instants_durations_and_states_are_written_for_people() -> None:
     assert local(datetime(2026, 11, 21, 4, 30, tzinfo=UTC), "Asia/Kolkata") == "21 Nov 10:00:00"
     assert local(None, "UTC") == ""
+    assert local(datetime(2026, 11, 21, 4, 30, tzinfo=UTC), "Mars/Base") == "21 Nov 04:30:00 UTC"
+    assert wall("2026-03-29T03:00:00.250000+02:00") == "Sun 29 Mar 2026 03:00:00 +02:00"
+    assert utc(datetime.fromisoformat("2026-03-29T03:00:00+02:00")) == "Sun 29 Mar 01:00:00"
+    assert (wall(None), utc(None), span(None)) == ("", "", "")
+    assert [span(value) for value in (0.0212, 2, 59.5, 60, 3661, 90_000)] == [
+        "21 ms",
+        "2 s",
+        "59.5 s",
+        "1 min",
+        "1 h 1 min",
+        "1 d 1 h",
+    ]
     assert (seconds(75.4), seconds(None)) == ("1:15", "")
     assert (words("no_answer"), words(None)) == ("no answer", "")
