@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import re
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -34,11 +35,14 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 2.0
 _RETRY_CAP = 3600.0
 _RESULT_BYTES = 65_536
+_ESCAPE = re.compile(r"\\(?:u0000|.)")
 _LOG_LINES = 1_000
 # What a lost connection looks like to asyncpg.
 AWAY = (
     OSError,
     asyncpg.InterfaceError,
+    # A connection that the server has just cut, used before asyncpg knows.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     TimeoutError,
@@ -82,7 +86,7 @@ class _Lines(logging.Handler):
             else f"more than {_LOG_LINES} lines: the rest is in the worker's log"
         )
         at = datetime.fromtimestamp(record.created, UTC)
-        run.lines.append((run.claim.id, run.claim.attempt, record.levelname, text[:4000], at))
+        run.lines.append((run.claim.id, run.claim.attempt, record.levelname, _storable(text)[:4000], at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,7 @@ class Tracker:
         return "fenced", {}
 
     async def _failed(self, live: _Live, limits: Limits, failure: _Failure) -> tuple[str, dict[str, object]]:
-        claim, error = live.claim, failure.error
+        claim, error = live.claim, _storable(failure.error)
         attempts = claim.max_attempts or limits.attempts
         if not failure.again:
             return await self._finished(live, "failed", reason=failure.reason, error=error)
@@ -322,12 +326,26 @@ def _words(fault: BaseException) -> str:
     return f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
 
 
+def _storable(text: str) -> str:
+    """Without what PostgreSQL refuses in a text: NUL, and half of a surrogate pair."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
 def _json(result: object) -> str | None:
+    """JSON that PostgreSQL takes: a run that has done its work must not end for what it says of it."""
     if result is None:
         return None
-    text = json.dumps(result, default=str)
-    if len(text) > _RESULT_BYTES:
-        return json.dumps({"truncated": True, "bytes": len(text), "beginning": text[:2000]})
+    try:
+        text = json.dumps(result, default=str, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        # A key that is no text, a circle.
+        text = json.dumps(repr(result), ensure_ascii=False)
+    if "NaN" in text or "Infinity" in text:
+        text = json.dumps(json.loads(text, parse_constant=str), ensure_ascii=False)
+    text = _ESCAPE.sub(lambda escape: "\\ufffd" if escape[0] == "\\u0000" else escape[0], _storable(text))
+    size = len(text.encode())
+    if size > _RESULT_BYTES:
+        return json.dumps({"truncated": True, "bytes": size, "beginning": text[:2000]})
     return text
 
 

@@ -156,9 +156,9 @@ class JobSchedule(Base, table=True):
 class JobRun(Base, table=True):
     """One occurrence, or one run that somebody asked for; its id is the Celery task id.
 
-    `epoch` counts claims and fences what an older claim writes. `relay_until` and `relay_pid`, the database session
-    of whoever is about to publish it, keep a pending run from other relays. `blocked_by` names the run that this one was skipped
-    for, waits for or was merged into. A `missed` or `coalesced` row may stand for a range: `occurrences` of them from `covers_from` to
+    `epoch` counts claims and fences what an older claim writes. `relay_until` and `relay_pid`, the database session of whoever is
+    about to publish it, keep a pending run from other relays. `blocked_by` names the run that this one was skipped for, waits for
+    or was merged into. A `missed` or `coalesced` row may stand for a range: `occurrences` of them from `covers_from` to
     `scheduled_for`, null where they were too many to count at the time.
     """
 

@@ -1,6 +1,6 @@
 """HTTP of runs."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
@@ -23,6 +23,7 @@ async def list_runs(
     state: Annotated[list[RunState] | None, Query()] = None,
     schedule_id: Number = None,
     template_id: Number = None,
+    managed_by: Literal["user", "system"] | None = None,
     trigger: RunTrigger | None = None,
     since: Annotated[Moment | None, Query()] = None,
     until: Annotated[Moment | None, Query()] = None,
@@ -38,6 +39,7 @@ async def list_runs(
         states=state,
         schedule_id=schedule_id,
         template_id=template_id,
+        managed_by=managed_by,
         trigger=trigger,
         since=since,
         until=until,

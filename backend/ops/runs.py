@@ -25,11 +25,17 @@ async def show_runs(
     config: ConfigDep,
     state: Literal[""] | RunState = "",
     schedule_id: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+    managed_by: Literal["", "user", "system"] = "",
     cursor: str | None = None,
 ) -> Response:
     """Runs, newest first, of one state or schedule; refreshes itself while one of the newest is under way."""
     page = await jobs.list_runs(
-        session, states=[state] if state else None, schedule_id=schedule_id, cursor=cursor, limit=_ROWS
+        session,
+        states=[state] if state else None,
+        schedule_id=schedule_id,
+        managed_by=managed_by or None,
+        cursor=cursor,
+        limit=_ROWS,
     )
     counts = (await jobs.read_summary(session)).runs
     context = {
@@ -38,6 +44,7 @@ async def show_runs(
         # Those of one schedule are not counted.
         "counts": {each.value: counts.get(each.value, 0) if schedule_id is None else None for each in RunState},
         "state": state,
+        "managed_by": managed_by,
         "schedule": await jobs.read_schedule(session, schedule_id) if schedule_id is not None else None,
         "kinds": kind_labels(),
         "zone": config.timezone,

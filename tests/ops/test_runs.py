@@ -41,6 +41,19 @@ async def test_runs_are_found_by_state_and_schedule(product: Product, browser: h
     assert "it broke" in (await browser.get("/ops/runs")).text
 
 
+async def test_what_people_schedule_can_be_seen_without_the_systems_own_runs(
+    product: Product, browser: httpx.AsyncClient
+) -> None:
+    mine = await add_run(product.db, None, job_template_id=5)
+    systems = await add_run(product.db, None)
+    page = (await browser.get("/ops/runs?managed_by=user")).text
+    assert str(mine) in page
+    assert str(systems) not in page
+    page = (await browser.get("/ops/runs?managed_by=system")).text
+    assert str(systems) in page
+    assert str(mine) not in page
+
+
 async def test_the_list_goes_on_with_the_same_filter(product: Product, browser: httpx.AsyncClient) -> None:
     now = utc_now()
     for age in range(52):

@@ -135,6 +135,7 @@ class RunRepository:
         states: Sequence[str] | None,
         schedule_id: int | None,
         template_id: int | None,
+        managed_by: str | None,
         trigger: str | None,
         since: datetime | None,
         until: datetime | None,
@@ -149,6 +150,10 @@ class RunRepository:
             query = query.where(JobRun.schedule_id == schedule_id)
         if template_id is not None:
             query = query.where(JobRun.job_template_id == template_id)
+        if managed_by is not None:
+            # What people schedule has a template; the system's tasks and notifications have none.
+            of_system = col(JobRun.job_template_id).is_(None)
+            query = query.where(of_system if managed_by == "system" else ~of_system)
         if trigger is not None:
             query = query.where(JobRun.trigger == trigger)
         if since is not None:
