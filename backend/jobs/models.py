@@ -45,6 +45,10 @@ def _reference(target: str, on_delete: str) -> Column[Any]:
     return Column(BigInteger, ForeignKey(target, ondelete=on_delete), nullable=on_delete == "SET NULL")
 
 
+_SANE = "between '1970-01-01Z' and '9000-01-01Z'"
+_INSTANTS = ("next_run", "run_at", "anchor", "start_at", "end_at")
+
+
 class JobTemplate(Base, table=True):
     """What is to be done: a kind of the registry and its parameters."""
 
@@ -82,6 +86,9 @@ class JobSchedule(Base, table=True):
             name="when",
         ),
         CheckConstraint("(concurrency_key is null) = (concurrency_limit is null)", name="concurrency"),
+        CheckConstraint("jitter_seconds >= 0 and misfire_grace_seconds >= 0 and max_catchup >= 1", name="policies"),
+        # What Python can hold, and what recurrence takes.
+        CheckConstraint(" and ".join(f"({name} is null or {name} {_SANE})" for name in _INSTANTS), name="instants"),
         Index(
             "ix_job_schedules_next_run_active",
             "next_run",

@@ -34,14 +34,6 @@ where is_active and next_run <= now() and (deferred_until is null or deferred_un
 order by next_run limit $1 for no key update skip locked
 """
 
-# PostgreSQL's calendar goes from 4713 BC to the year 294276, Python's from 1 to 9999.
-_DEFER_IMPOSSIBLE = """
-update job_schedules set last_error = 'an instant of this schedule is out of range; use the years 1970 to 9000',
-    deferred_until = now() + make_interval(secs => $1)
-where is_active and next_run <= now() and (deferred_until is null or deferred_until <= now())
-  and (least(next_run, anchor, run_at, end_at) < '0001-01-02' or greatest(anchor, run_at, end_at) > '9999-12-30')
-"""
-
 # A backfill's waiting runs do not hold up the schedule itself.
 _ACTIVE = """
 select schedule_id, id, state from job_runs
@@ -101,7 +93,7 @@ async def claim_due(connection: Connection, *, relay_seconds: float = 0, limit: 
     A schedule that cannot be computed is put off by a minute and says why; the others go on.
     """
     async with connection.transaction():
-        rows = await _claim(connection, limit)
+        rows = await connection.fetch(_CLAIM, limit)
         if not rows:
             return Claimed()
         active = await _active_runs(connection, rows)
@@ -116,16 +108,6 @@ async def claim_due(connection: Connection, *, relay_seconds: float = 0, limit: 
         if run["relay_until"] is not None:
             claimed.messages.append(Message(run["id"], run["task"], run["queue"]))
     return claimed
-
-
-async def _claim(connection: Connection, limit: int) -> list[Any]:
-    try:
-        return await connection.fetch(_CLAIM, limit)
-    except OverflowError:
-        # From one row, written by hand, and yet no row of the batch arrives.
-        deferred = await connection.execute(_DEFER_IMPOSSIBLE, float(DEFER_SECONDS))
-        log.error("schedules with an instant out of range deferred for %d s: %s", DEFER_SECONDS, deferred)  # noqa: TRY400 - said in full
-        return await connection.fetch(_CLAIM, limit)
 
 
 async def _active_runs(connection: Connection, rows: Sequence[asyncpg.Record]) -> dict[int, list[ActiveRun]]:

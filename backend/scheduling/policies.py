@@ -68,14 +68,11 @@ def decide(
     else:
         found = due(recurrence, row["next_run"], last, limit)
     to_run = _misfires(decision, row, found, now - timedelta(seconds=row["misfire_grace_seconds"] + tolerance))
-    if row["max_runs"] is not None:
-        to_run = to_run[: max(0, row["max_runs"] - row["run_count"])]
     if row["overlap_policy"] == "cancel_previous":
         newest = to_run[-1:]
         decision.runs += [_merged(row, at, newest[0]) for at in to_run[:-1]]
         to_run = newest
     _overlaps(decision, row, to_run, now, list(active))
-    decision.last_run = to_run[-1] if to_run else None
     decision.next_run = _next(row, recurrence, now, decision.started)
     return decision
 
@@ -152,7 +149,11 @@ def _merged(
 def _overlaps(
     decision: Decision, row: Mapping[str, Any], to_run: Sequence[datetime], now: datetime, active: list[ActiveRun]
 ) -> None:
+    left = None if row["max_runs"] is None else row["max_runs"] - row["run_count"]
     for at in to_run:
+        if left is not None and decision.started >= left:
+            # The schedule is over: what follows is not expected.
+            return
         run = run_id(row["id"], at)
         publish_after = at + jitter(run, row["jitter_seconds"]) if row["jitter_seconds"] else None
         state, reason, blocker = admit(row["overlap_policy"], active, keyed=row["concurrency_key"] is not None)
@@ -161,6 +162,7 @@ def _overlaps(
         if state != "skipped":
             active.append(ActiveRun(run, state))
             decision.started += 1
+            decision.last_run = at
         decision.runs.append(
             NewRun(
                 run,

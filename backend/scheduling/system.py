@@ -82,8 +82,8 @@ async def sync_entries(
         if row is not None and any(row[field] != (default or {}).get(field) for field in _TIME[:5]):
             log.warning("schedule %s was edited and differs from this version's; `reset-system` restores it", name)
             continue
-        await _write(connection, name, columns, activate=False)
-        written.append(name)
+        if await _write(connection, name, columns, activate=False):
+            written.append(name)
     return written
 
 
@@ -100,12 +100,13 @@ async def reset_entries(
     return list(entries)
 
 
-async def _write(connection: Connection, name: str, columns: Mapping[str, Any], *, activate: bool) -> None:
+async def _write(connection: Connection, name: str, columns: Mapping[str, Any], *, activate: bool) -> bool:
+    """False when somebody's own schedule has the name."""
     now: datetime = await connection.fetchval("select clock_timestamp()")
     anchor = _EPOCH if columns["schedule_type"] == "interval" else None
     following = next_after(recurrence_of({**columns, "anchor": anchor}), now)
     interval = columns["interval_seconds"] or 86_400
-    await connection.execute(
+    done: str = await connection.execute(
         _UPSERT,
         name,
         columns["task"],
@@ -124,3 +125,6 @@ async def _write(connection: Connection, name: str, columns: Mapping[str, Any], 
         json.dumps(columns),
         activate,
     )
+    if done.endswith(" 0"):
+        log.error("the system's schedule %s cannot be written: somebody's own has that name; rename that one", name)
+    return not done.endswith(" 0")

@@ -1,5 +1,6 @@
-"""Beat holds the schedule and nothing else."""
+"""Beat holds the scheduling engine and nothing else."""
 
+import ast
 import json
 import os
 import re
@@ -10,29 +11,42 @@ import sys
 import venv
 from pathlib import Path
 
-from devstack.servers import ValkeyServer
+from backend.core.db import Database
+from devstack.servers import PostgresServer, ValkeyServer
 
 ROOT = Path(__file__).parents[2]
-BEAT_FILES = ("__init__.py", "config.py", "celery_app.py")
-ALLOWED = {"celery", "kombu", "backend"}
+SHARED_FILES = (Path("__init__.py"), Path("config.py"), Path("celery_app.py"))
+ENGINE_FILES = (
+    Path("beat.py"),
+    *sorted(path.relative_to(ROOT / "backend") for path in ROOT.glob("backend/scheduling/*.py")),
+)
+SHARED = {"celery", "kombu", "backend"}
+ALLOWED = SHARED | {"asyncpg", "cronsim", "tzdata", "redis", "amqp"}
+HEAVY = {"fastapi", "sqlalchemy", "sqlmodel", "httpx", "livekit", "torch", "pydantic", "numpy"}
 
 
-def test_the_application_imports_the_standard_library_celery_and_kombu_alone() -> None:
+def loaded_by(module: str) -> dict[str, str]:
+    """The modules that an import brings in, with their files."""
     code = (
-        "import json, sys; before = set(sys.modules); import backend.celery_app;"
+        f"import json, sys; before = set(sys.modules); import {module};"
         "files = {m: getattr(sys.modules[m], '__file__', '') or '' for m in set(sys.modules) - before};"
         "print(json.dumps(files))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
-    loaded = json.loads(done.stdout)
+    loaded: dict[str, str] = json.loads(done.stdout)
+    return loaded
+
+
+def test_the_application_imports_the_standard_library_celery_and_kombu_alone() -> None:
+    loaded = loaded_by("backend.celery_app")
     ours = {name for name in loaded if name.startswith("backend.")}
     assert ours == {"backend.config", "backend.celery_app"}
     foreign = {
         name.partition(".")[0]
         for name, file in loaded.items()
-        if "site-packages" in file and name.partition(".")[0] not in ALLOWED
+        if "site-packages" in file and name.partition(".")[0] not in SHARED
     }
     # What celery and kombu bring along themselves, as their own metadata says.
     brought = {
@@ -56,26 +70,55 @@ def test_the_application_imports_the_standard_library_celery_and_kombu_alone() -
         "async_timeout",
         "typing_extensions",
     }
-    brought |= {"_distutils_hack", "exceptiongroup", "jwt", "dotenv", "yaml", "coverage"}
+    brought |= {"_distutils_hack", "exceptiongroup", "jwt", "dotenv", "yaml", "coverage", "greenlet"}
     assert foreign <= brought
-    heavy = {"fastapi", "sqlalchemy", "sqlmodel", "asyncpg", "httpx", "livekit", "torch", "pydantic", "numpy"}
-    assert not heavy & {name.partition(".")[0] for name in loaded}
+    assert not (HEAVY | {"asyncpg", "cronsim"}) & {name.partition(".")[0] for name in loaded}
+
+
+def test_beat_imports_the_engine_and_none_of_the_product() -> None:
+    loaded = loaded_by("backend.beat")
+    ours = {name for name in loaded if name.startswith("backend.") and not name.startswith("backend.scheduling")}
+    assert ours == {"backend.config", "backend.celery_app", "backend.beat"}
+    assert not HEAVY & {name.partition(".")[0] for name in loaded}
+
+
+def imported_by(source: str) -> set[str]:
+    """The modules that a source file names in its imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
 
 
 def test_the_source_of_beats_files_imports_only_what_its_image_has() -> None:
-    for name in BEAT_FILES:
-        source = (ROOT / "backend" / name).read_text()
-        imported = set(re.findall(r"^(?:from|import) ([a-z_]+)", source, re.MULTILINE))
-        assert imported <= set(sys.stdlib_module_names) | ALLOWED
+    for files, allowed in ((SHARED_FILES, SHARED), (ENGINE_FILES, ALLOWED)):
+        for name in files:
+            imported = imported_by((ROOT / "backend" / name).read_text())
+            assert {module.partition(".")[0] for module in imported} <= set(sys.stdlib_module_names) | allowed, name
+            ours = {module for module in imported if module.partition(".")[0] == "backend"}
+            assert all(re.match(r"backend\.(config|celery_app|scheduling)\b", module) for module in ours), name
 
 
-def test_beat_starts_from_its_own_requirements_and_files_alone(tmp_path: Path, valkey: ValkeyServer) -> None:
+def test_the_image_copies_the_files_of_beat_and_no_others() -> None:
+    containerfile = (ROOT / "Containerfile.celery-beat").read_text()
+    copied = {
+        word for line in re.findall(r"^COPY (backend/.*) /app/", containerfile, re.MULTILINE) for word in line.split()
+    }
+    assert copied == {f"backend/{name}" for name in (*SHARED_FILES, Path("beat.py"))} | {"backend/scheduling/"}
+
+
+def test_beat_starts_from_its_own_requirements_and_files_alone(
+    tmp_path: Path, valkey: ValkeyServer, postgres: PostgresServer, db: Database
+) -> None:
     home = tmp_path / "beat"
-    (home / "backend").mkdir(parents=True)
-    for name in BEAT_FILES:
+    (home / "backend" / "scheduling").mkdir(parents=True)
+    for name in (*SHARED_FILES, *ENGINE_FILES):
         shutil.copy(ROOT / "backend" / name, home / "backend" / name)
-    for name in ("requirements-beat.txt", "constraints.txt"):
-        shutil.copy(ROOT / name, home / name)
+    for requirements in ("requirements-beat.txt", "constraints.txt"):
+        shutil.copy(ROOT / requirements, home / requirements)
     venv.create(home / "venv", with_pip=True)
     python = home / "venv" / "bin" / "python"
     install: list[str | Path] = [
@@ -89,7 +132,12 @@ def test_beat_starts_from_its_own_requirements_and_files_alone(tmp_path: Path, v
         home / "requirements-beat.txt",
     ]
     subprocess.run(install, check=True, timeout=300)
-    environ = {"PATH": os.defpath, "REDIS_PORT": str(valkey.port), "CALLS_ADVANCE_SECONDS": "1"}
+    environ = {
+        "PATH": os.defpath,
+        "REDIS_PORT": str(valkey.port),
+        "CALLS_ADVANCE_SECONDS": "1",
+        "DATABASE_URL": postgres.url,
+    }
     before = {path for path in home.rglob("*") if "__pycache__" not in path.parts}
 
     beat = subprocess.Popen(

@@ -101,6 +101,18 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("managed_by in ('user','system')", name=op.f("ck_job_schedules_managed_by")),
         sa.CheckConstraint(
+            "jitter_seconds >= 0 and misfire_grace_seconds >= 0 and max_catchup >= 1",
+            name=op.f("ck_job_schedules_policies"),
+        ),
+        sa.CheckConstraint(
+            "(next_run is null or next_run between '1970-01-01Z' and '9000-01-01Z')"
+            " and (run_at is null or run_at between '1970-01-01Z' and '9000-01-01Z')"
+            " and (anchor is null or anchor between '1970-01-01Z' and '9000-01-01Z')"
+            " and (start_at is null or start_at between '1970-01-01Z' and '9000-01-01Z')"
+            " and (end_at is null or end_at between '1970-01-01Z' and '9000-01-01Z')",
+            name=op.f("ck_job_schedules_instants"),
+        ),
+        sa.CheckConstraint(
             "misfire_policy in ('skip','coalesce','run_all')", name=op.f("ck_job_schedules_misfire_policy")
         ),
         sa.CheckConstraint(

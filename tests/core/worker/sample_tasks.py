@@ -1,6 +1,7 @@
 """Tasks for a real worker of tests: `celery -A backend.celery_app worker --include=tests.core.worker.sample_tasks`."""
 
 import asyncio
+import logging
 import os
 import threading
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from backend.core.errors import PermanentError, TransientError
 from backend.core.runtime import Runtime, task
 
-_SEEN: set[str] = set()
+log = logging.getLogger(__name__)
 
 
 @task()
@@ -50,3 +51,10 @@ async def sleep_too_long(runtime: Runtime, *, marker: str) -> None:
     except asyncio.CancelledError:
         Path(marker).touch()
         raise
+
+
+@task()
+async def tell_the_log(runtime: Runtime, *, words: list[str]) -> int:
+    for word in words:
+        log.warning("said %s", word)
+    return len(words)
