@@ -30,6 +30,7 @@ from backend.scheduling.zones import recompute_outdated
 log = logging.getLogger(__name__)
 
 CHANNEL = "beatline_schedules"
+_UP_SECONDS = "select extract(epoch from clock_timestamp() - pg_postmaster_start_time())::float8"
 # How long the claimer sleeps at most: what a lost notification costs.
 POLL_SECONDS = 1.0
 SWEEP_SECONDS = 2.0
@@ -122,6 +123,7 @@ class Engine:
         self._in_hand: deque[Message] = deque()
         self._broker_away = False
         self._closing = False
+        self._republish_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._passed = asyncio.Condition()
         self._passes = 0
@@ -193,8 +195,7 @@ class Engine:
             self._in_hand.extend(claimed.messages)
             if not claimed.full:
                 break
-        for sweep in self._sweeps():
-            await sweep(connection)
+        await self._sweep(connection, await connection.fetchval(_UP_SECONDS))
         while messages := await self._next_messages(connection):
             counts["published"] += await self._publish(connection, messages)
             if self._broker_away:
@@ -322,16 +323,6 @@ class Engine:
 
     # ------------------------------------------------------------------- keeping
 
-    def _sweeps(self) -> tuple[Callable[[asyncpg.Connection[Any]], Awaitable[object]], ...]:
-        settings = self._settings
-        return (
-            keeper.admit_waiting,
-            lambda c: keeper.reap_leases(c, settings.lease_seconds),
-            keeper.expire_unclaimed,
-            lambda c: keeper.republish_lost(c, settings.queue_timeout),
-            watch_deadlines,
-        )
-
     async def _keep_for_ever(self) -> None:
         housekeeping_at, synced = 0.0, False
         while True:
@@ -340,7 +331,7 @@ class Engine:
                 if not synced:
                     await self._begin(connection)
                     synced = True
-                await self._sweep(connection)
+                await self._sweep(connection, time.monotonic() - self._keep_link.since)
                 if time.monotonic() >= housekeeping_at:
                     await keeper.prune_runs(connection, self._settings.retention_days)
                     housekeeping_at = time.monotonic() + HOUSEKEEPING_SECONDS
@@ -364,15 +355,18 @@ class Engine:
             log.warning("the zone database has changed: %d schedules run at another instant than before", moved)
         self._wake.set()
 
-    async def _sweep(self, connection: asyncpg.Connection[Any]) -> None:
+    async def _sweep(self, connection: asyncpg.Connection[Any], answering_for: float) -> None:
+        """`answering_for`: seconds since the database was away, as far as is known."""
         if await keeper.admit_waiting(connection):
             self._work.set()
         # After an outage workers renew first: a lease that ran out while nobody could reach the database is no lost worker.
-        rested = time.monotonic() - self._keep_link.since > min(15.0, self._settings.lease_seconds / 2)
+        rested = answering_for > min(15.0, self._settings.lease_seconds / 2)
         if rested and await keeper.reap_leases(connection, self._settings.lease_seconds):
             self._work.set()
         await keeper.expire_unclaimed(connection)
-        await keeper.republish_lost(connection, self._settings.queue_timeout)
+        if time.monotonic() >= self._republish_at:
+            self._republish_at = time.monotonic() + self._settings.queue_timeout / 60
+            await keeper.republish_lost(connection, self._settings.queue_timeout)
         await watch_deadlines(connection)
 
     @staticmethod

@@ -6,7 +6,6 @@ All of it may run in any number of processes at once.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -51,17 +50,25 @@ from unnest($1::bigint[], $2::text[]) as v(id, state) where s.id = v.id
 # What the queue has handed out lately, as evidence that it moves: a message that was sent before these and not taken is lost.
 # A run that ended without a worker (expired, cancelled) is none, nor is one that was sent twice: an older message than the last may
 # have been the one taken. A worker may be faster than the mark of its message.
-_OVERTAKING = """
-select queue, max(published_at) as published_at from job_runs
-where ((state = 'running' and lease_until is not null) or finished_at > now() - interval '10 minutes')
-  and attempt_started_at > published_at - interval '15 seconds' and attempt = 1 and publish_count <= 1
-group by queue
+# $1: the margin by which a later message must have gone ahead; $2: what one that nothing has overtaken is given; seconds.
+_STALE = """
+with evidence as (
+    select queue, max(published_at) as published_at from job_runs
+    where ((state = 'running' and lease_until is not null) or finished_at > now() - interval '2 minutes')
+      and attempt_started_at > published_at - interval '15 seconds' and attempt = 1 and publish_count <= 1
+    group by queue),
+judged as (
+    select r.id, coalesce(e.published_at > r.published_at + make_interval(secs => $1), false) as overtaken
+    from job_runs r left join evidence e on e.queue = r.queue
+    where r.state = 'queued' and r.published_at < now() - make_interval(secs => $1))
+select r.id, r.publish_count, r.attempt, j.overtaken from job_runs r join judged j on j.id = r.id
+where r.state = 'queued' and (j.overtaken
+    or r.published_at < now() - make_interval(secs => least(3600, $2 * power(2, least(r.publish_count, 12) - 1))))
+order by r.published_at limit $3 for no key update of r skip locked
 """
 
-_STALE = """
-select id, queue, published_at, publish_count, attempt from job_runs
-where state = 'queued' and published_at < now() - make_interval(secs => $1)
-order by published_at limit $2 for no key update skip locked
+_ANY_STALE = """
+select exists (select from job_runs where state = 'queued' and published_at < now() - make_interval(secs => $1))
 """
 
 _AGAIN = """
@@ -86,17 +93,26 @@ returning r.id, r.schedule_id, r.scheduled_for
 # Any number that nothing else locks: admission counts what runs, and two at once would count the same room twice.
 _ADMISSION = 0x62656174_61646D
 
+# Those alone for which there was room a moment ago; what is let in now uses it up.
 _WAITING = """
-select id, schedule_id, serial, concurrency_key, concurrency_limit from (
-    select *, row_number() over (partition by coalesce(concurrency_key, schedule_id::text) order by scheduled_for, id) as place
-    from job_runs where state = 'waiting') as ranked
-where place <= 50 order by place, scheduled_for limit 1000
-"""
-
-_UNDER_WAY = """
-select schedule_id, concurrency_key, count(*) as n from job_runs
-where state in ('pending','queued','running') and (schedule_id = any($1::bigint[]) or concurrency_key = any($2::text[]))
-group by 1, 2
+with waiting as (
+    select id, schedule_id, serial, concurrency_key, concurrency_limit, scheduled_for,
+        row_number() over (partition by coalesce(concurrency_key, schedule_id::text) order by scheduled_for, id) as place
+    from job_runs where state = 'waiting'),
+under_way as (
+    select schedule_id, concurrency_key, count(*) as n from job_runs
+    where state in ('pending','queued','running')
+      and (schedule_id in (select schedule_id from waiting) or concurrency_key in (select concurrency_key from waiting))
+    group by 1, 2),
+counted as (
+    select w.*,
+        case when serial then (select coalesce(sum(n), 0) from under_way u where u.schedule_id = w.schedule_id) else 0 end as mine,
+        case when concurrency_key is null then 0
+             else (select coalesce(sum(n), 0) from under_way u where u.concurrency_key = w.concurrency_key) end as of_key
+    from waiting w where place <= 50)
+select id, schedule_id, serial, concurrency_key, concurrency_limit, of_key::int as of_key from counted
+where mine = 0 and (concurrency_key is null or of_key < concurrency_limit)
+order by place, scheduled_for limit 1000
 """
 
 _RELEASE = """
@@ -140,21 +156,13 @@ async def republish_lost(connection: Connection, queue_timeout: float) -> Counte
     REPUBLISH_LIMIT times; one that merely waits (busy or absent workers) after `queue_timeout`, twice that, … an hour, for ever.
     """
     done: Counter[str] = Counter()
+    margin = queue_timeout / 10
+    if not await connection.fetchval(_ANY_STALE, margin):
+        return done
     async with connection.transaction():
-        stale = await connection.fetch(_STALE, queue_timeout / 10, _LIMIT)
-        if not stale:
-            return done
-        now: datetime = await connection.fetchval("select now()")
-        evidence = {row["queue"]: row["published_at"] for row in await connection.fetch(_OVERTAKING)}
-        margin = timedelta(seconds=queue_timeout / 10)
-        again, lost = [], []
-        for run in stale:
-            overtaken = (evidence.get(run["queue"]) or run["published_at"]) > run["published_at"] + margin
-            patience = timedelta(seconds=min(3600.0, queue_timeout * 2.0 ** (run["publish_count"] - 1)))
-            if overtaken and run["publish_count"] >= REPUBLISH_LIMIT:
-                lost.append(run)
-            elif overtaken or run["published_at"] < now - patience:
-                again.append(run)
+        stale = await connection.fetch(_STALE, margin, queue_timeout, _LIMIT)
+        lost = [run for run in stale if run["overtaken"] and run["publish_count"] >= REPUBLISH_LIMIT]
+        again = [run for run in stale if run not in lost]
         await connection.execute(_AGAIN, [run["id"] for run in again])
         await _close(connection, await connection.fetch(_LOST, [run["id"] for run in lost]))
         await record_events(
@@ -184,22 +192,16 @@ async def admit_waiting(connection: Connection) -> int:
         waiting = await connection.fetch(_WAITING)
         if not waiting:
             return 0
-        schedules = {run["schedule_id"] for run in waiting if run["schedule_id"] is not None}
-        keys = {run["concurrency_key"] for run in waiting if run["concurrency_key"] is not None}
-        by_schedule: Counter[int | None] = Counter()
-        by_key: Counter[str | None] = Counter()
-        for row in await connection.fetch(_UNDER_WAY, list(schedules), list(keys)):
-            by_schedule[row["schedule_id"]] += row["n"]
-            by_key[row["concurrency_key"]] += row["n"]
-        admitted = []
+        admitted, busy = [], set()
+        by_key: Counter[str] = Counter()
         for run in waiting:
             schedule, key = run["schedule_id"], run["concurrency_key"]
-            if run["serial"] and schedule is not None and by_schedule[schedule]:
+            if run["serial"] and schedule is not None and schedule in busy:
                 continue
-            if key is not None and by_key[key] >= run["concurrency_limit"]:
+            if key is not None and run["of_key"] + by_key[key] >= run["concurrency_limit"]:
                 continue
             admitted.append(run["id"])
-            by_schedule[schedule] += 1
+            busy.add(schedule)
             by_key[key] += 1
         await connection.execute(_RELEASE, admitted)
     return len(admitted)
