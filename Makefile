@@ -28,7 +28,7 @@ reset: venv ## Stop everything and remove its data (.beatline)
 	@exec $(STACK) reset
 
 test: venv ## Run the tests with coverage
-	$(BIN)/pytest -m "not acceptance and not chaos" --cov=backend --cov-branch --cov-fail-under=90
+	$(BIN)/pytest -m "not acceptance and not chaos" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
 
 lint: venv ## Check format, style, types and import direction
 	$(BIN)/ruff format --check .

@@ -16,6 +16,7 @@ import redis
 from celery import Celery
 from kombu import Queue, pools
 
+from backend.celery_app import app as product
 from backend.celery_app import create_app
 from backend.config import load
 from backend.scheduling.publisher import RUN_HEADER, BrokerAway, Message, Publisher
@@ -70,8 +71,10 @@ def on_rabbitmq(rabbitmq: RabbitServer, own_valkey: ValkeyServer) -> Broker:
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     found: Broker = request.getfixturevalue(request.param)
     yield found
-    # Kombu shares them between applications, and the next test's would meet connections that this one broke.
+    # Kombu shares them between applications, and the next test's would meet connections that this one broke. The product's own
+    # application keeps what it was given, as in a forked child.
     pools.reset()
+    product._after_fork()
 
 
 @pytest.fixture
