@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 STACK = $(BIN)/python -m devstack
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down reset status test check lint format acceptance chaos containers bench migration clean
+.PHONY: help venv packages demo up down reset status test check lint format acceptance chaos containers bench migration clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,10 @@ status: venv ## Show which processes run, and their logs
 reset: venv ## Stop everything and remove its data (.beatline)
 	@exec $(STACK) reset
 
-test: venv ## Run the tests with coverage
+packages:
+	@sh devstack/packages.sh
+
+test: venv packages ## Run the tests with coverage
 	$(BIN)/pytest -m "not acceptance and not chaos" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
 
 lint: venv ## Check format, style, types and import direction
@@ -45,7 +48,7 @@ format: venv ## Put the code into its format
 acceptance: venv ## Run the whole stack as a user does, and look at the result
 	$(BIN)/pytest tests/acceptance
 
-chaos: venv ## Take servers and processes away while calls are made
+chaos: venv packages ## Take servers and processes away while calls are made
 	$(BIN)/pytest tests/chaos
 
 containers: venv ## Build the images and run the stack in containers

@@ -1,7 +1,7 @@
 """The operators' pages: who may look, and one visible fact each."""
 
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -20,7 +20,7 @@ async def look(product: Product, path: str, password: str | None = None) -> http
         return await browser.get(path)
 
 
-@pytest.mark.parametrize("path", ["/ops", "/ops/calls", f"/ops/calls/{uuid4()}"])
+@pytest.mark.parametrize("path", ["/ops", "/ops/calls", f"/ops/calls/{UUID(int=1)}"])
 async def test_a_stranger_is_asked_to_sign_in(product: Product, path: str) -> None:
     answer = await look(product, path, "guess")
     assert answer.status_code == 401
