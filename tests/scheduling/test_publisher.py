@@ -74,7 +74,7 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     # Kombu shares them between applications, and the next test's would meet connections that this one broke. The product's own
     # application keeps what it was given, as in a forked child.
     pools.reset()
-    product._after_fork()
+    product._after_fork()  # type: ignore[attr-defined]  # celery-types does not know it
 
 
 @pytest.fixture
