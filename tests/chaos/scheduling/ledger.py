@@ -102,7 +102,7 @@ class Ledger:
         told = Counter(instant for row in self.of(planned) for instant in _covered(row, expected))
         assert [at for at, times in told.items() if times > 1] == [], f"{planned.name}: accounted for twice"
         lost, invented = sorted(set(expected) - set(told)), sorted(set(told) - set(expected))
-        assert (lost, invented) == ([], []), f"{planned.name}: lost or invented"
+        assert (lost, invented) == ([], []), f"{planned.name}, until {self.until}: lost {lost}, invented {invented}"
         assert sum(self.count(planned).values()) == len(expected)
 
     def _check_states(self, ended: set[str]) -> None:

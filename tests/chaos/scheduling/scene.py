@@ -18,6 +18,7 @@ from celery import Celery
 
 from backend.celery_app import create_app
 from backend.config import load
+from backend.scheduling.recurrence import TZDATA_VERSION
 from devstack.environment import ROOT
 from devstack.processes import Running, Service, Supervisor, family
 from devstack.readiness import when_logged
@@ -193,6 +194,8 @@ class Scene:
             "next_run": first if every is not None else (first + timedelta(minutes=1)).replace(second=0),
             "overlap_policy": "allow",
             "misfire_policy": "run_all",
+            # Of this zone database: a Beat that starts would compute the others' next run again.
+            "tzdata_version": TZDATA_VERSION,
         } | columns
         marks = ", ".join(f"${number}" for number in range(2, len(settings) + 2))
         statement = (
