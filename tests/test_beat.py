@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import signal
 import socket
@@ -22,7 +23,9 @@ import redis
 from backend.beat import DatabaseScheduler
 from backend.celery_app import QUEUE_LIMITS, app
 from backend.core.db import Base, Database
+from backend.scheduling.engine import Engine, Settings
 from backend.scheduling.occurrences import Connection
+from backend.scheduling.publisher import Publisher
 from devstack.servers import PostgresServer, ValkeyServer, embedded_postgres
 from tests.factories.schedules import add_schedule
 
@@ -190,3 +193,36 @@ def test_beat_that_cannot_reach_the_database_asks_a_worker_to_dispatch_once_a_mi
             client.delete("beatline:scheduled")
     assert len(messages) == 1
     assert b'"task": "check_job_schedules"' in messages[0]
+
+
+class _Interrupt(logging.Handler):
+    """SIGTERM's SystemExit, at the moment when a claim is told."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "Sending due task" in record.getMessage():
+            logging.getLogger("backend.scheduling.engine").removeHandler(self)
+            raise SystemExit
+
+
+def test_a_signal_in_the_middle_of_a_claim_does_not_keep_the_engine_from_closing(
+    db: Database, postgres: PostgresServer, valkey: ValkeyServer
+) -> None:
+    log = logging.getLogger("backend.scheduling.engine")
+    loop = asyncio.new_event_loop()
+    engine = Engine(Settings(postgres.url), Publisher(app))
+
+    async def begin() -> None:
+        connection = await asyncpg.connect(postgres.url)
+        await add_schedule(connection, due_since=1)
+        await connection.close()
+        log.setLevel(logging.INFO)
+        log.addHandler(_Interrupt())
+        engine.start({}, {})
+
+    loop.run_until_complete(begin())
+    with pytest.raises(SystemExit):
+        while True:
+            loop.run_until_complete(engine.passed())
+    loop.run_until_complete(asyncio.wait_for(engine.close(), 10))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()

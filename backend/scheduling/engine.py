@@ -147,9 +147,13 @@ class Engine:
         finally:
             waiting.cancel()
         for task in self._tasks:
-            if task.done():
-                task.result()
-                raise RuntimeError("the scheduling engine has ended by itself")
+            if not task.done() or self._closing:
+                continue
+            # A signal ended it in the middle; its SystemExit has left by the loop, and raised again would interrupt `close`.
+            if not task.cancelled() and isinstance(task.exception(), SystemExit | KeyboardInterrupt):
+                return
+            task.result()
+            raise RuntimeError("the scheduling engine has ended by itself")
 
     async def _wait_for_pass(self, before: int) -> None:
         async with self._passed:
