@@ -7,15 +7,30 @@ Workers import the task code by `--include=backend.tasks`.
 from __future__ import annotations
 
 import os
+import ssl
+from collections.abc import Callable
 from datetime import tzinfo
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from celery.backends.base import DisabledBackend
+from celery.exceptions import ImproperlyConfigured, SecurityError
+from celery.result import AsyncResult
 from celery.schedules import crontab
 from kombu import Exchange, Queue
+from kombu.transport.native_delayed_delivery import (
+    MAX_LEVEL,
+    bind_queue_to_native_delayed_delivery_exchange,
+    declare_native_delayed_delivery_exchanges_and_queues,
+    level_name,
+)
 
-from backend.config import Config, load_or_exit
+from backend.config import Config, ConfigError, Tls, load_or_exit, stop
 
 # Above the longest hard time limit of any task: Redis hands a message out again once this has passed unacknowledged.
 VISIBILITY_TIMEOUT = 7_200
@@ -34,6 +49,13 @@ TASK_ROUTES = {
     "check_job_schedules": {"queue": "scheduled"},
     "send_job_alert": {"queue": "default"},
     "http_request": {"queue": "default"},
+    "process_payment": {"queue": "high_priority"},
+    "process_order": {"queue": "default"},
+    "drain_dead_letters": {"queue": "scheduled"},
+    "requeue_dead_letters": {"queue": "low_priority"},
+    "worker_health_check": {"queue": "scheduled"},
+    "health_check": {"queue": "scheduled"},
+    "cleanup_celery_data": {"queue": "scheduled"},
     "noop": {"queue": "default"},
     "sleep": {"queue": "low_priority"},
 }
@@ -81,6 +103,22 @@ def beat_schedule(config: Config) -> dict[str, dict[str, Any]]:
             "schedule": ZonedCrontab("UTC"),
             "options": {"expires": 50},
         },
+        "drain-dead-letters": {
+            "task": "drain_dead_letters",
+            "schedule": ZonedCrontab("UTC"),
+            "options": {"expires": 50},
+        },
+        "worker-health-check": {
+            "task": "worker_health_check",
+            "schedule": ZonedCrontab("UTC", minute="*/5"),
+            "options": {"expires": 240},
+        },
+        "health-check": {"task": "health_check", "schedule": 300.0, "options": {"expires": 240}},
+        "cleanup-celery-data": {
+            "task": "cleanup_celery_data",
+            "schedule": ZonedCrontab("UTC", minute=0, hour="*/6"),
+            "options": {"expires": 3600},
+        },
     }
 
 
@@ -106,6 +144,43 @@ def _queues(config: Config) -> list[Queue]:
     ]
 
 
+def _redis_tls(tls: Tls | None) -> dict[str, Any] | None:
+    if tls is None:
+        return None
+    return {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE,
+        "ssl_check_hostname": tls.verify,
+        "ssl_ca_certs": tls.ca,
+        "ssl_certfile": tls.certificate,
+        "ssl_keyfile": tls.key,
+    }
+
+
+def _broker_tls(config: Config) -> dict[str, Any] | None:
+    """`broker_use_ssl`. RabbitMQ's certificate is compared with the host of the URL; Redis's client does that by itself."""
+    tls = config.broker_tls
+    if tls is None or config.broker_is_redis:
+        return _redis_tls(tls)
+    files = {"ca_certs": tls.ca, "certfile": tls.certificate, "keyfile": tls.key}
+    if not tls.verify:
+        return {"cert_reqs": ssl.CERT_NONE, **files}
+    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": urlsplit(config.broker_url).hostname, **files}
+
+
+def _signing(config: Config) -> dict[str, Any]:
+    """Celery's `auth` serializer: the arguments of a message are signed, and nothing unsigned is accepted."""
+    if config.signing is None:
+        return {"task_serializer": "json", "event_serializer": "json", "accept_content": ["json"]}
+    return {
+        "task_serializer": "auth",
+        "event_serializer": "auth",
+        "accept_content": ["auth"],
+        "security_key": config.signing.key,
+        "security_certificate": config.signing.certificate,
+        "security_cert_store": config.signing.store,
+    }
+
+
 def _transport_options(config: Config) -> dict[str, Any]:
     if not config.broker_is_redis:
         return {"confirm_publish": True, "connect_timeout": 4, "read_timeout": 30, "write_timeout": 30}
@@ -129,10 +204,8 @@ def _settings(config: Config) -> dict[str, Any]:
     return {
         "enable_utc": True,
         "timezone": "UTC",
-        "task_serializer": "json",
+        **_signing(config),
         "result_serializer": "json",
-        "event_serializer": "json",
-        "accept_content": ["json"],
         "result_accept_content": ["json"],
         "task_queues": _queues(config),
         "task_routes": TASK_ROUTES,
@@ -157,15 +230,24 @@ def _settings(config: Config) -> dict[str, Any]:
         "task_time_limit": 300,
         "result_expires": config.result_expires,
         "result_backend_transport_options": {"global_keyprefix": "beatline:"},
+        # A database that is away is given up, as Redis is; celery asks a pooled connection before it uses it.
+        "database_engine_options": {
+            "pool_pre_ping": True,
+            "pool_recycle": 3600,
+            "connect_args": {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 10_000},
+        },
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 5,
         "redis_socket_keepalive": True,
+        "redis_backend_use_ssl": _redis_tls(config.redis_tls),
+        "broker_use_ssl": _broker_tls(config),
         "broker_transport_options": _transport_options(config),
         "broker_pool_acquire_timeout": 5,
         "broker_connection_timeout": 4,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "worker_prefetch_multiplier": 1,
+        "worker_consumer": "backend.core.broker:ForgivingConsumer",
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_send_task_events": True,
         "task_send_sent_event": True,
@@ -178,10 +260,76 @@ def _settings(config: Config) -> dict[str, Any]:
     }
 
 
+class Topology(AMQP):
+    """Queues and what delays messages exist before anybody needs them, whichever process comes first to a fresh RabbitMQ."""
+
+    _delays_declared = False
+
+    def TaskConsumer(self, channel: Any, *args: Any, **options: Any) -> Any:  # noqa: N802 - Celery's name
+        """Celery declares the queues that this worker reads, and then binds all of them to the delays: those must exist."""
+        for queue in self.queues.values():
+            queue(channel).declare()
+        return super().TaskConsumer(channel, *args, **options)
+
+    def _create_task_sender(self) -> Callable[..., Any]:
+        send = super()._create_task_sender()  # type: ignore[misc]  # celery-types leaves it out
+
+        def send_declared(producer: Any, name: str, message: Any, exchange: Any = None, **options: Any) -> Any:
+            if getattr(exchange, "name", "") != level_name(MAX_LEVEL):
+                return send(producer, name, message, exchange=exchange, **options)
+            self._declare_delays()
+            try:
+                return send(producer, name, message, exchange=exchange, **options)
+            except producer.connection.channel_errors:
+                # Not found: the broker was replaced since.
+                self._delays_declared = False
+                self._declare_delays()
+                return send(producer, name, message, exchange=exchange, **options)
+
+        return send_declared
+
+    def _declare_delays(self) -> None:
+        """What a worker declares at its start, for a producer that comes first; once per process, about 100 round trips."""
+        if self._delays_declared:
+            return
+        with self.app.connection_for_write() as connection:
+            kind = self.app.conf.broker_native_delayed_delivery_queue_type
+            declare_native_delayed_delivery_exchanges_and_queues(connection, kind)
+            for queue in self.queues.values():
+                queue(connection.default_channel).declare()
+                bind_queue_to_native_delayed_delivery_exchange(connection, queue)
+        self._delays_declared = True
+
+
+class Application(Celery):
+    """A producer that wants no result does not load the result store: its driver stays out of Beat."""
+
+    amqp_cls = Topology  # type: ignore[assignment]  # celery-types knows its name alone
+
+    def send_task(self, name: str, *args: Any, **options: Any) -> AsyncResult[Any]:
+        if options.get("ignore_result"):
+            options.setdefault("result_cls", partial(self.AsyncResult, backend=DisabledBackend(app=self)))
+        return super().send_task(name, *args, **options)
+
+
 def create_app(config: Config) -> Celery:
-    """An application for `config`; `app` below is the one that `celery -A backend.celery_app` finds."""
-    celery = Celery("beatline", broker=config.broker_url, backend=config.result_backend)
+    """An application for `config`; `app` below is the one that `celery -A backend.celery_app` finds.
+
+    Signing settings count for the whole process. Raises ConfigError when their files cannot be used.
+    """
+    # Results in PostgreSQL are for those who have SQLAlchemy; Beat's image has not.
+    stored = config.result_backend and (config.result_backend.startswith("redis") or find_spec("sqlalchemy"))
+    celery = Application("beatline", broker=config.broker_url)
+    # Not the setting: Celery takes the variable CELERY_RESULT_BACKEND, which says `redis` or `postgresql` here, for its value.
+    celery.backend_cls = config.result_backend if stored else "disabled"
     celery.conf.update(_settings(config))
+    if config.signing is not None:
+        try:
+            celery.setup_security()
+        except ImproperlyConfigured as fault:
+            raise ConfigError("CELERY_SIGNING_KEY needs the Python package cryptography") from fault
+        except (SecurityError, ValueError, TypeError) as fault:
+            raise ConfigError(f"CELERY_SIGNING_KEY and its certificates cannot be used: {fault}") from fault
     return celery
 
 
@@ -191,4 +339,8 @@ if os.environ.get("CELERY_BROKER_URL") in {"redis", "rabbitmq"}:
     del os.environ["CELERY_BROKER_URL"]
 
 settings = load_or_exit()
-app = create_app(settings)
+try:
+    app = create_app(settings)
+except ConfigError as fault:
+    stop(fault)
+    raise

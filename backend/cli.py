@@ -36,6 +36,7 @@ from backend.core.errors import AppError
 from backend.jobs import commands as schedules
 from backend.jobs import run_commands as runs
 from backend.migrations import running
+from backend.queues import commands as dead_letters
 
 __all__ = ["app", "models"]
 
@@ -50,6 +51,8 @@ app = typer.Typer(
 )
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(runs.app, name="runs")
+app.add_typer(dead_letters.app, name="dead-letters")
+app.command("queues")(dead_letters.show_queues)
 
 
 @app.command()

@@ -38,10 +38,33 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """How a server is spoken to over TLS. Without `ca` the system's authorities count; `key` may stand in `certificate`."""
+
+    verify: bool
+    ca: str | None
+    certificate: str | None
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Key and certificate with which messages are signed, and the folder of those that are trusted."""
+
+    key: str
+    certificate: str
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting of every process. Durations are seconds, except where a name says days."""
 
     broker_url: str
+    broker_tls: Tls | None
+    redis_tls: Tls | None
+    signing: Signing | None
+    redis_url: str
     result_backend: str
     result_expires: int
     database_url: str
@@ -80,6 +103,7 @@ class Config:
     run_lease_seconds: float
     queue_timeout_seconds: float
     run_retention_days: int
+    dead_letter_retention_days: int
     jobs_http_allow_private: bool
     alert_webhook_url: str
     log_level: str
@@ -234,26 +258,74 @@ def _region(value: str) -> str:
     return value
 
 
+def _file(value: str) -> str | None:
+    if value and not (Path(value).is_absolute() and os.access(value, os.R_OK) and Path(value).is_file()):
+        raise ValueError("must be the absolute path of a file that can be read")
+    return value or None
+
+
+def _tls(read: _Reader, server: str) -> Tls | None:
+    mode = read.value(f"{server}_TLS", _choice("off", "on", "verify"), "off")
+    ca, certificate, key = (read.value(f"{server}_TLS_{part}", _file, "") for part in ("CA", "CERTIFICATE", "KEY"))
+    if ca and mode != "verify":
+        read.problems.append(f"{server}_TLS_CA needs {server}_TLS=verify")
+    if certificate and mode == "off":
+        read.problems.append(f"{server}_TLS_CERTIFICATE needs {server}_TLS=on or verify")
+    if key and not certificate:
+        read.problems.append(f"{server}_TLS_KEY needs {server}_TLS_CERTIFICATE")
+    return None if mode == "off" else Tls(mode == "verify", ca, certificate, key)
+
+
+def _signing(read: _Reader) -> Signing | None:
+    key = read.value("CELERY_SIGNING_KEY", _file, "")
+    certificate = read.value("CELERY_SIGNING_CERTIFICATE", _file, "")
+    store = read.value("CELERY_SIGNING_CERT_STORE", _optional_folder, "")
+    if store and not store.is_dir():
+        read.problems.append("CELERY_SIGNING_CERT_STORE must be a folder of certificates")
+    if key and certificate and store:
+        return Signing(key, certificate, str(store))
+    if key or certificate or store:
+        read.problems.append(
+            "CELERY_SIGNING_KEY, CELERY_SIGNING_CERTIFICATE and CELERY_SIGNING_CERT_STORE must be set together"
+        )
+    return None
+
+
 def _redis_url(read: _Reader, database: int) -> str:
     host = read.value("REDIS_HOST", _text, "127.0.0.1")
     port = read.value("REDIS_PORT", _whole(1, 65535), "6379")
     password = read.value("REDIS_PASSWORD", _text, "")
     login = f":{quote(password, safe='')}@" if password else ""
-    return f"redis://{login}{host}:{port}/{database}"
+    scheme = "rediss" if _tls(read, "REDIS") else "redis"
+    return f"{scheme}://{login}{host}:{port}/{database}"
+
+
+def _common_redis_url(read: _Reader) -> str:
+    """Of the database of idempotency records, locks and rate limits; results are kept there, too, unless elsewhere."""
+    return _redis_url(read, read.value("CELERY_RESULT_REDIS_DATABASE", _whole(0, 1023), "1"))
+
+
+def _result_backend(read: _Reader) -> str:
+    """Empty, which keeps no results, where they belong in a database that this process does not know."""
+    redis = _common_redis_url(read)
+    if read.value("CELERY_RESULT_BACKEND", _choice("redis", "postgresql"), "redis") == "redis":
+        return redis
+    return read.value("DATABASE_URL", _url("postgresql"), "").replace("postgresql://", "db+postgresql+psycopg://", 1)
 
 
 def _broker_url(read: _Reader) -> str:
     database = read.value("CELERY_BROKER_REDIS_DATABASE", _whole(0, 1023), "0")
     redis = _redis_url(read, database)
+    tls = _tls(read, "CELERY_RABBITMQ")
     host = read.value("CELERY_RABBITMQ_HOST", _text, "127.0.0.1")
-    port = read.value("CELERY_RABBITMQ_PORT", _whole(1, 65535), "5672")
+    port = read.value("CELERY_RABBITMQ_PORT", _whole(1, 65535), "5671" if tls else "5672")
     user = quote(read.value("CELERY_RABBITMQ_USERNAME", _text, "guest"), safe="")
     password = quote(read.value("CELERY_RABBITMQ_PASSWORD", _text, "guest"), safe="")
     # The default virtual host is named "/", which must arrive as %2F.
     vhost = quote(read.value("CELERY_RABBITMQ_VHOST", _text, "/"), safe="")
     if read.value("CELERY_BROKER", _choice("redis", "rabbitmq"), "redis") == "redis":
         return redis
-    return f"amqp://{user}:{password}@{host}:{port}/{vhost}"
+    return f"{'amqps' if tls else 'amqp'}://{user}:{password}@{host}:{port}/{vhost}"
 
 
 _DEFAULT_WINDOW, _DEFAULT_LIMIT = "10:00-19:00", "09:00-21:00"
@@ -263,8 +335,12 @@ def load(environ: Mapping[str, str]) -> Config:
     """Read and check the whole environment; raise ConfigError with one line that names every fault."""
     read = _Reader(environ)
     config = Config(
-        broker_url=_broker_url(read),
-        result_backend=_redis_url(read, read.value("CELERY_RESULT_REDIS_DATABASE", _whole(0, 1023), "1")),
+        broker_url=(broker := _broker_url(read)),
+        broker_tls=_tls(read, "REDIS" if broker.startswith("redis") else "CELERY_RABBITMQ"),
+        redis_tls=_tls(read, "REDIS"),
+        signing=_signing(read),
+        redis_url=_common_redis_url(read),
+        result_backend=_result_backend(read),
         result_expires=read.value("CELERY_RESULT_EXPIRES", _whole(60, 31_536_000), "86400"),
         database_url=read.value("DATABASE_URL", _url("postgresql"), ""),
         api_url=read.value("BEATLINE_API_URL", _url("http", "https"), "http://127.0.0.1:8000"),
@@ -303,6 +379,7 @@ def load(environ: Mapping[str, str]) -> Config:
         run_lease_seconds=read.value("BEATLINE_RUN_LEASE_SECONDS", _number(2, 3600), "60"),
         queue_timeout_seconds=read.value("BEATLINE_QUEUE_TIMEOUT_SECONDS", _number(1, 86_400), "600"),
         run_retention_days=read.value("BEATLINE_RUN_RETENTION_DAYS", _whole(0, 3650), "90"),
+        dead_letter_retention_days=read.value("BEATLINE_DEAD_LETTER_RETENTION_DAYS", _whole(0, 3650), "90"),
         jobs_http_allow_private=read.value("JOBS_HTTP_ALLOW_PRIVATE", _switch, "off"),
         alert_webhook_url=read.value("BEATLINE_ALERT_WEBHOOK_URL", _url("http", "https"), ""),
         log_level=read.value("LOG_LEVEL", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),

@@ -14,12 +14,17 @@ from backend.celery_app import settings
 from backend.config import Config, ConfigError, stop
 from backend.core import web
 from backend.core.db import Database
+from backend.core.keyspace import open_redis
 from backend.core.logging import configure_logging
 from backend.core.queue import Sender, send_task
+from backend.core.rates import Rates
 from backend.jobs import api as jobs_api
 from backend.jobs import run_api as job_runs_api
+from backend.jobs.offering import offer_kinds
 from backend.ops import routes as ops
 from backend.ops.context import FOLDER, Refusal, SignInRequired, ask_to_sign_in, show_refusal
+from backend.queues import api as queues_api
+from backend.queues import letters_api
 
 
 def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
@@ -32,14 +37,18 @@ def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
         telephony = LiveKit(config)
         dialer = Dialer(db, telephony, config)
         app.state.db, app.state.telephony, app.state.dialer = db, telephony, dialer
+        redis = open_redis(config)
+        app.state.rates = Rates(redis)
         try:
             yield
         finally:
             # A phone that rings is waited for: its answer is known to this process alone.
             await dialer.drain(config.calls_ring_seconds + 10)
             await telephony.close()
+            await redis.aclose()
             await db.close()
 
+    offer_kinds()
     app = FastAPI(title="Beatline", version="0.1.0", lifespan=lifespan)
     app.state.config = config
     web.install(app)
@@ -47,6 +56,8 @@ def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
     app.include_router(calls_api.open_router)
     app.include_router(jobs_api.router)
     app.include_router(job_runs_api.router)
+    app.include_router(queues_api.router)
+    app.include_router(letters_api.router)
     app.include_router(ops.router)
     app.exception_handler(SignInRequired)(ask_to_sign_in)
     app.exception_handler(Refusal)(show_refusal)

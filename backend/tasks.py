@@ -4,11 +4,13 @@ from backend import models
 from backend.calls import tasks as calls
 from backend.celery_app import settings
 from backend.config import ConfigError, stop
+from backend.examples import tasks as examples
 from backend.jobs import checking
 from backend.jobs import tasks as jobs
+from backend.queues import tasks as queues
 from backend.recordings import tasks as recordings
 
-__all__ = ["calls", "checking", "jobs", "models", "recordings"]
+__all__ = ["calls", "checking", "examples", "jobs", "models", "queues", "recordings"]
 
 try:
     settings.require("BEATLINE_SERVICE_KEY", "DATABASE_URL")

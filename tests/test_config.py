@@ -27,6 +27,40 @@ def test_the_rabbitmq_virtual_host_and_password_are_encoded() -> None:
     assert not config.broker_is_redis
 
 
+def test_every_variable_of_rabbitmq_is_honoured() -> None:
+    config = load(
+        {
+            "CELERY_BROKER": "rabbitmq",
+            "CELERY_RABBITMQ_HOST": "mq",
+            "CELERY_RABBITMQ_PORT": "5673",
+            "CELERY_RABBITMQ_USERNAME": "beat:line",
+            "CELERY_RABBITMQ_PASSWORD": "p@ss",
+            "CELERY_RABBITMQ_VHOST": "a/b",
+        }
+    )
+    assert config.broker_url == "amqp://beat%3Aline:p%40ss@mq:5673/a%2Fb"
+
+
+def test_the_databases_of_messages_and_results_are_chosen_apart() -> None:
+    config = load({"CELERY_BROKER_REDIS_DATABASE": "7", "CELERY_RESULT_REDIS_DATABASE": "8"})
+    assert config.broker_url.endswith("/7")
+    assert config.result_backend.endswith("/8")
+
+
+def test_results_in_postgresql_stand_in_the_products_database() -> None:
+    config = load({"CELERY_RESULT_BACKEND": "postgresql", "DATABASE_URL": "postgresql://u:p@db:5432/b"})
+    assert config.result_backend == "db+postgresql+psycopg://u:p@db:5432/b"
+
+
+def test_tls_shows_in_the_addresses_and_moves_rabbitmqs_port() -> None:
+    config = load({"CELERY_BROKER": "rabbitmq", "CELERY_RABBITMQ_TLS": "verify", "REDIS_TLS": "on"})
+    assert config.broker_url == "amqps://guest:guest@127.0.0.1:5671/%2F"
+    assert config.result_backend == "rediss://127.0.0.1:6379/1"
+    assert config.broker_tls is not None
+    assert config.redis_tls is not None
+    assert (config.broker_tls.verify, config.redis_tls.verify) == (True, False)
+
+
 def test_a_redis_password_is_encoded() -> None:
     assert load({"REDIS_PASSWORD": "p@ss"}).broker_url == "redis://:p%40ss@127.0.0.1:6379/0"
 
@@ -36,6 +70,13 @@ def test_a_redis_password_is_encoded() -> None:
     [
         ("REDIS_PORT", "abc", "whole number from 1 to 65535"),
         ("CELERY_BROKER", "kafka", "one of redis, rabbitmq"),
+        ("CELERY_RESULT_BACKEND", "mysql", "one of redis, postgresql"),
+        ("REDIS_TLS", "yes", "one of off, on, verify"),
+        ("REDIS_TLS_CA", "/nowhere/ca.pem", "absolute path of a file that can be read"),
+        ("REDIS_TLS_CA", __file__, "needs REDIS_TLS=verify"),
+        ("CELERY_RABBITMQ_TLS_CERTIFICATE", __file__, "needs CELERY_RABBITMQ_TLS=on or verify"),
+        ("REDIS_TLS_KEY", __file__, "needs REDIS_TLS_CERTIFICATE"),
+        ("CELERY_SIGNING_CERT_STORE", "/nowhere", "must be set together"),
         ("DATABASE_URL", "mysql://x/y", "begins with postgresql://"),
         ("CALLS_WINDOW", "19:00-10:00", "its end after its start"),
         ("CALLS_WINDOW", "10-19", "such as 10:00-19:00"),

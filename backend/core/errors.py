@@ -6,17 +6,27 @@ from typing import Any, ClassVar
 class AppError(Exception):
     """The caller's problem: answered as an RFC 9457 problem document.
 
-    `code` is stable and machine-readable; `detail` is for people and names the fix; `extra` becomes further members.
+    `code` is stable and machine-readable; `detail` is for people and names the fix; `extra` becomes further members, `headers` go
+    with the answer.
     """
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad_request"
 
-    def __init__(self, detail: str, *, code: str | None = None, retry_after: float | None = None, **extra: Any) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        retry_after: float | None = None,
+        headers: dict[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.problem = code or self.code
         self.retry_after = retry_after
+        self.headers = headers or {}
         self.extra = extra
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -32,6 +32,9 @@ def decode_cursor(cursor: str | None) -> Position | None:
         return None
     try:
         at, _, key = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition("|")
-        return datetime.fromisoformat(at), UUID(key)
-    except (binascii.Error, UnicodeDecodeError, ValueError) as fault:
+        instant, row = datetime.fromisoformat(at), UUID(key)
+        # One that leaves the calendar on its way to UTC is none of ours.
+        position = instant.astimezone(UTC), row
+    except (binascii.Error, UnicodeError, ValueError, OverflowError) as fault:
         raise Invalid("cursor: not one that this API gave; leave it out to start from the newest") from fault
+    return position

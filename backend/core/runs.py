@@ -24,6 +24,7 @@ from uuid import UUID
 import asyncpg
 
 from backend.core.db import is_outage
+from backend.core.delivery import Postponed
 from backend.core.errors import PermanentError, TransientError
 from backend.scheduling import leases
 from backend.scheduling.keeper import LOST_ATTEMPTS
@@ -105,6 +106,8 @@ class _Failure:
     reason: str
     again: bool = True
     after: float | None = None
+    # Whether it was a try of the work.
+    counts: bool = True
 
 
 def _failure(fault: Exception, seconds: float, *, explicit: bool) -> _Failure:
@@ -112,7 +115,7 @@ def _failure(fault: Exception, seconds: float, *, explicit: bool) -> _Failure:
     if isinstance(fault, PermanentError):
         return _Failure(_words(fault), "permanent", again=False)
     if isinstance(fault, TransientError):
-        return _Failure(_words(fault), "transient", after=fault.after)
+        return _Failure(_words(fault), "transient", after=fault.after, counts=not isinstance(fault, Postponed))
     if isinstance(fault, TimeoutError):
         return _Failure(str(fault) or f"not done within {seconds:g} s", "timed_out")
     return _Failure(_words(fault), "error", again=explicit or is_outage(fault))
@@ -180,9 +183,11 @@ class Tracker:
         attempts = claim.max_attempts or limits.attempts
         if not failure.again:
             return await self._finished(live, "failed", reason=failure.reason, error=error)
-        if claim.attempt >= attempts:
+        if failure.counts and claim.attempt >= attempts:
             return await self._finished(live, "dead", reason="attempts_used_up", error=error)
-        delay = max(failure.after or 0.0, _delay(claim))
+        delay = _delay(claim)
+        if failure.after is not None:
+            delay = max(failure.after, delay) if failure.counts else failure.after
         detail = json.dumps({"worker": self._owner, "reason": failure.reason, "again_in_seconds": round(delay, 1)})
         await self._flush([live])
         if await self._insist(lambda c: leases.retry_later(c, claim, delay, error, detail)):
@@ -316,10 +321,25 @@ async def _within(current: asyncio.Future[_Live], work: Work, arguments: dict[st
         return await work(**arguments)
 
 
-def _delay(claim: Claim) -> float:
+def retry_within(fault: BaseException, limits: Limits) -> float | None:
+    """Seconds until the next attempt of the run in hand after `fault`, at most; None when there will be none."""
+    run = _live.get()
+    if run is None or not isinstance(fault, Exception):
+        return None
+    failure = _failure(fault, limits.seconds, explicit=run.claim.max_attempts is not None)
+    if not failure.again or (failure.counts and run.claim.attempt >= (run.claim.max_attempts or limits.attempts)):
+        return None
+    return max(failure.after or 0.0, _longest_delay(run.claim))
+
+
+def _longest_delay(claim: Claim) -> float:
     base = claim.retry_delay_seconds if claim.retry_delay_seconds is not None else 1.0
     cap = _RETRY_CAP if claim.retry_delay_seconds is not None else 60.0
-    return float(min(cap, base * 2.0 ** (claim.attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+    return float(min(cap, base * 2.0 ** (claim.attempt - 1)))
+
+
+def _delay(claim: Claim) -> float:
+    return _longest_delay(claim) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
 
 
 def _words(fault: BaseException) -> str:

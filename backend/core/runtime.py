@@ -9,25 +9,33 @@ import atexit
 import logging
 import os
 import random
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 from celery import Task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.signals import after_setup_logger, worker_process_shutdown
+from redis.asyncio import Redis
 
 from backend.celery_app import app, settings
 from backend.config import Config
+from backend.core import dead_letters, delivery, progress
 from backend.core.broker import install as install_forgiving_broker
 from backend.core.data_plane import DataPlane
 from backend.core.db import Database, is_outage
+from backend.core.dead_letter_exchange import install as install_dead_letter_exchange
+from backend.core.delivery import Delivery, Postponed
 from backend.core.errors import TransientError
+from backend.core.keyspace import open_redis
 from backend.core.queue import Sender, send_task
-from backend.core.runs import DatabaseAway, Limits, Tracker, install_log_lines
+from backend.core.rates import Rates
+from backend.core.runs import DatabaseAway, Limits, Tracker, install_log_lines, retry_within
 from backend.scheduling.publisher import RUN_HEADER
 
 log = logging.getLogger(__name__)
@@ -36,6 +44,8 @@ T = TypeVar("T")
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, object]])
 
 _RETRY_BASE, _RETRY_CAP = 1.0, 60.0
+# A header of a message: how many of its retries were none of its tries.
+_POSTPONED = "beatline_postponed"
 
 
 @dataclass
@@ -49,10 +59,22 @@ class Runtime:
     runs: Tracker
     # Slow to make, one per process: loaded models and the like, by name.
     resources: dict[str, Any] = field(default_factory=dict)
+    # Idempotency records, locks, rate limits. Nothing is connected before the first command.
+    redis: Redis = field(init=False)
+    rates: Rates = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.redis = open_redis(self.config)
+        self.rates = Rates(self.redis)
+
+    async def progress(self, done: int, total: int | None = None) -> None:
+        """Tell how far the task in hand has come: `done` of `total` steps, where that is known."""
+        await progress.report(done, total)
 
     async def close(self) -> None:
         await self.api.close()
         await self.runs.close()
+        await self.redis.aclose()
         await self.db.close()
 
 
@@ -114,6 +136,7 @@ def _shut_down(**_: object) -> None:
 
 
 install_forgiving_broker()
+install_dead_letter_exchange(app, settings)
 worker_process_shutdown.connect(_shut_down, weak=False)
 atexit.register(_shut_down)
 
@@ -136,10 +159,45 @@ def _countdown(retries: int, after: float | None = None) -> float:
     return max(1.0, backoff(retries, after=after))
 
 
+def _postponed(task: "Task[Any, Any]") -> int:
+    return int(task.request.get(_POSTPONED) or 0)
+
+
+def _tries_left(task: "Task[Any, Any]") -> int:
+    return (task.max_retries or 0) + _postponed(task) - int(task.request.retries)
+
+
+def _postpone(task: "Task[Any, Any]", fault: Postponed) -> Exception:
+    """Celery's order to send the message again, as often as it takes."""
+    times = _postponed(task)
+    wait = _countdown(times) if fault.after is None else max(1.0, fault.after)
+    return _again(task, fault, wait, limit=sys.maxsize, headers={_POSTPONED: str(times + 1)})
+
+
+def _again(task: "Task[Any, Any]", fault: Exception, wait: float, *, limit: int, **options: Any) -> Exception:
+    try:
+        return task.retry(exc=fault, countdown=wait, max_retries=limit, throw=False, **options)
+    except Reject as refused:
+        # The broker did not take the retry, and Celery's own answer is to drop the task.
+        raise Reject(refused, requeue=True) from fault
+
+
+def _delivery(task: "Task[Any, Any]") -> Delivery:
+    last = _tries_left(task) <= 0
+
+    def within(fault: BaseException) -> float | None:
+        if isinstance(fault, TransientError):
+            return None if last else max(_RETRY_CAP, fault.after or 0.0)
+        return None if last or not is_outage(fault) else _RETRY_CAP
+
+    return Delivery(task.request.id or "", bool((task.request.delivery_info or {}).get("redelivered")), within)
+
+
 def _run_tracked(loop: _Loop, handler: Handler, run: UUID, limits: Limits) -> object:
     runtime = loop.runtime
 
     async def work(**arguments: Any) -> object:
+        delivery.current.set(Delivery(str(run), redelivered=False, retry_within=partial(retry_within, limits=limits)))
         return await handler(runtime, **arguments)
 
     try:
@@ -148,11 +206,40 @@ def _run_tracked(loop: _Loop, handler: Handler, run: UUID, limits: Limits) -> ob
         raise Reject(fault, requeue=True) from fault
 
 
+def _run_untracked(loop: _Loop, handler: Handler, task: "Task[Any, Any]", args: Any, kwargs: Any) -> object:
+    """The handler's answer. Every error leaves a dead letter, except the one that Celery's retry needs."""
+    # Celery's request is known to the thread that took the message alone.
+    request, name, message = task.request, handler.__name__, _delivery(task)
+    watched = None if request.ignore_result else progress.of(task)
+
+    async def work() -> object:
+        progress.in_hand.set(watched)
+        delivery.current.set(message)
+        return await handler(loop.runtime, *args, **kwargs)
+
+    try:
+        return loop.run(work(), None)
+    except Postponed as fault:
+        raise _postpone(task, fault) from fault
+    except Exception as fault:
+        again = isinstance(fault, TransientError) or is_outage(fault)
+        last = _tries_left(task) <= 0
+        if not again or last:
+            ended = dead_letters.of_fault(name, request, fault, exhausted=again)
+            loop.run(dead_letters.record(loop.runtime.db, ended), None)
+            raise
+        after = fault.after if isinstance(fault, TransientError) else None
+        tries = request.retries - _postponed(task)
+        limit = (task.max_retries or 0) + _postponed(task)
+        raise _again(task, fault, _countdown(tries, after), limit=limit) from fault
+
+
 def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], Handler]:
     """Register an async handler as the Celery task of its own name; the handler itself stays a plain coroutine function.
 
     It is called as `handler(runtime, **ids)`. `TransientError`, and a database that is away, are retried with backoff, at
-    most `max_retries` times; any other error fails the task. `time_limit` is seconds; the soft limit comes 30 s before.
+    most `max_retries` times; any other error fails the task at once. A task that fails for good becomes a dead letter.
+    `time_limit` is seconds; the soft limit comes 30 s before.
 
     A message that stands for a tracked run carries no arguments: they, the tries and the outcome are those of its row.
     """
@@ -161,23 +248,17 @@ def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], 
     def register(handler: Handler) -> Handler:
         @app.task(
             name=handler.__name__,
+            Request="backend.core.dead_letter_exchange:WatchedRequest",
             bind=True,
             max_retries=max_retries,
             time_limit=time_limit,
             soft_time_limit=max(1, time_limit - 30),
         )
-        def entry(self: "Task[Any, Any]", /, **ids: Any) -> object:
+        def entry(self: "Task[Any, Any]", /, *args: Any, **kwargs: Any) -> object:
             loop = _process_loop()
             if self.request.get(RUN_HEADER):
                 return _run_tracked(loop, handler, UUID(self.request.id), limits)
-            try:
-                return loop.run(handler(loop.runtime, **ids), None)
-            except TransientError as fault:
-                raise self.retry(exc=fault, countdown=_countdown(self.request.retries, fault.after)) from fault
-            except Exception as fault:
-                if not is_outage(fault):
-                    raise
-                raise self.retry(exc=fault, countdown=_countdown(self.request.retries)) from fault
+            return _run_untracked(loop, handler, self, args, kwargs)
 
         return handler
 

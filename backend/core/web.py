@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import math
 import re
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -72,7 +73,9 @@ def problem(status: int, code: str, detail: str, headers: dict[str, str] | None 
 
 
 async def _app_error(_: Request, fault: AppError) -> Response:
-    headers = {"Retry-After": str(max(1, round(fault.retry_after)))} if fault.retry_after is not None else {}
+    headers = dict(fault.headers)
+    if fault.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(fault.retry_after)))
     if fault.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return problem(fault.status, fault.problem, fault.detail, headers, **fault.extra)

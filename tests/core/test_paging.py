@@ -1,5 +1,6 @@
 """Cursors."""
 
+import base64
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -22,3 +23,9 @@ def test_no_cursor_means_the_beginning() -> None:
 def test_a_cursor_that_was_not_ours_is_refused_with_the_fix(cursor: str) -> None:
     with pytest.raises(Invalid, match="leave it out"):
         decode_cursor(cursor)
+
+
+def test_an_instant_that_no_clock_has_in_utc_is_refused() -> None:
+    forged = base64.urlsafe_b64encode(f"0001-01-01T00:00:00+14:00|{uuid4()}".encode()).decode().rstrip("=")
+    with pytest.raises(Invalid, match="leave it out"):
+        decode_cursor(forged)

@@ -17,7 +17,7 @@ from devstack.servers import PostgresServer
 from tests.factories.jobs import add_alert, add_run, add_schedule, add_template, run_row, schedule_row
 from tests.fixtures.command import beatline
 
-SYSTEM = ["advance-calls", "call-expiring-policies-daily", "check-job-schedules", "sweep-recordings"]
+SYSTEM = sorted(beat_schedule(load({})))
 
 
 @pytest.fixture
@@ -319,12 +319,13 @@ async def test_the_systems_schedules_are_restored_and_what_was_edited_is_listed(
         gone = (await session.exec(select(JobSchedule).where(JobSchedule.name == "sweep-recordings"))).one()
         await session.delete(gone)
     shown = (await done("schedules", "reset-system", url=url)).splitlines()
+    changed = {
+        "advance-calls": ["restored", "interval_seconds,", "is_active"],
+        "old-entry": ["deleted"],
+        "sweep-recordings": ["made"],
+    }
     assert [line.split() for line in shown[1:]] == [
-        ["advance-calls", "restored", "interval_seconds,", "is_active"],
-        ["call-expiring-policies-daily", "unchanged"],
-        ["check-job-schedules", "unchanged"],
-        ["old-entry", "deleted"],
-        ["sweep-recordings", "made"],
+        [name, *changed.get(name, ["unchanged"])] for name in sorted([*SYSTEM, "old-entry"])
     ]
     restored = await by_name(db, "advance-calls")
     assert (restored.interval_seconds, restored.is_active) == (120.0, True)

@@ -1,0 +1,1 @@
+"""Examples of tasks, as the developers' pages show them."""
