@@ -14,7 +14,8 @@ from celery.beat import Scheduler
 from kombu.exceptions import OperationalError
 
 from backend.celery_app import TASK_ROUTES, settings
-from backend.config import ConfigError, stop
+from backend.config import stop
+from backend.environment import ConfigError
 from backend.scheduling.engine import Engine, Settings
 from backend.scheduling.publisher import Publisher
 

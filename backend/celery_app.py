@@ -30,7 +30,8 @@ from kombu.transport.native_delayed_delivery import (
     level_name,
 )
 
-from backend.config import Config, ConfigError, Tls, load_or_exit, stop
+from backend.config import Config, Tls, load_or_exit, stop
+from backend.environment import ConfigError
 
 # Above the longest hard time limit of any task: Redis hands a message out again once this has passed unacknowledged.
 VISIBILITY_TIMEOUT = 7_200

@@ -11,13 +11,14 @@ from backend.calls import api as calls_api
 from backend.calls.service import Dialer
 from backend.calls.telephony.livekit import LiveKit
 from backend.celery_app import settings
-from backend.config import Config, ConfigError, stop
+from backend.config import Config, stop
 from backend.core import web
 from backend.core.db import Database
 from backend.core.keyspace import open_redis
 from backend.core.logging import configure_logging
 from backend.core.queue import Sender, send_task
 from backend.core.rates import Rates
+from backend.environment import ConfigError
 from backend.jobs import api as jobs_api
 from backend.jobs import run_api as job_runs_api
 from backend.jobs.offering import offer_kinds

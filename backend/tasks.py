@@ -3,7 +3,8 @@
 from backend import models
 from backend.calls import tasks as calls
 from backend.celery_app import settings
-from backend.config import ConfigError, stop
+from backend.config import stop
+from backend.environment import ConfigError
 from backend.examples import tasks as examples
 from backend.jobs import checking
 from backend.jobs import tasks as jobs

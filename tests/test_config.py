@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.config import ConfigError, Window, load
+from backend.config import load
+from backend.environment import ConfigError, Window
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,10 +24,11 @@ from backend.calls.repository.plan import PlanRepository, next_pending
 from backend.calls.states import ScheduledCallStatus
 from backend.calls.telephony.base import DialOrder, DialResult, Telephony, TelephonyAway
 from backend.calls.window import effective, next_open
-from backend.config import Config, Window
+from backend.config import Config
 from backend.core.clock import utc_now
 from backend.core.db import Database, Session, is_outage
 from backend.core.errors import AppError, Conflict, Invalid, NotFound, TooMany
+from backend.environment import Window
 
 log = logging.getLogger(__name__)
 

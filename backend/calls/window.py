@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from backend.config import Window
+from backend.environment import Window
 
 
 def effective(agency: Window, limit: Window, customer: Window | None) -> Window | None:

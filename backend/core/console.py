@@ -17,8 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
-from backend.config import Config, ConfigError, load_or_exit, stop
+from backend.config import Config, load_or_exit, stop
 from backend.core.db import Database, Session, is_outage
+from backend.environment import ConfigError
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.calls.window import effective, next_open
-from backend.config import Window
+from backend.environment import Window
 
 DAY = Window(time(10), time(19))
 LIMIT = Window(time(9), time(21))

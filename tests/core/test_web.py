@@ -5,7 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from backend.config import ConfigError, load
+from backend.config import load
+from backend.environment import ConfigError
 from backend.main import create_app
 from devstack.servers import PostgresServer
 from tests.fixtures.product import Product

@@ -10,9 +10,9 @@ from sqlalchemy import RowMapping, text
 from sqlmodel import col, select
 
 from backend.calls.models import Call, Customer, Policy, ScheduledCall
-from backend.config import Window
 from backend.core.db import Session
 from backend.core.paging import Position
+from backend.environment import Window
 
 _PLAN = """
 with zone(name, today) as (select * from unnest(cast(:zones as text[]), cast(:days as date[]))),
