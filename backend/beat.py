@@ -30,8 +30,7 @@ class DatabaseScheduler(Scheduler):
     """Ticks with the engine's claims. `schedule` stays empty: Celery's own tick compares the whole of it for each task sent."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._engine: Engine | None = None
+        self._working: tuple[asyncio.AbstractEventLoop, Engine] | None = None
         self._asked_at = time.monotonic()
         # Celery makes a lazy one for its banner first: before it takes over the log.
         try:
@@ -49,18 +48,15 @@ class DatabaseScheduler(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Let the engine work until its claimer has made a pass, within about a second; 0: no need to sleep."""
-        if self._loop is None or self._engine is None:
-            self._begin()
-        assert self._loop is not None  # noqa: S101 - for the type checker
-        assert self._engine is not None  # noqa: S101
-        self._loop.run_until_complete(self._engine.passed())
-        if self._engine.away_since is not None:
+        loop, engine = self._working = self._working or self._begin()
+        loop.run_until_complete(engine.passed())
+        if engine.away_since is not None:
             self._ask_a_worker()
         return 0.0
 
-    def _begin(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._engine = Engine(
+    def _begin(self) -> tuple[asyncio.AbstractEventLoop, Engine]:
+        loop = asyncio.new_event_loop()
+        engine = Engine(
             Settings(
                 settings.database_url,
                 lease_seconds=settings.run_lease_seconds,
@@ -70,10 +66,11 @@ class DatabaseScheduler(Scheduler):
             Publisher(self.app),
         )
 
-        async def start(engine: Engine) -> None:
+        async def start() -> None:
             engine.start(self.app.conf.beat_schedule, TASK_ROUTES)
 
-        self._loop.run_until_complete(start(self._engine))
+        loop.run_until_complete(start())
+        return loop, engine
 
     def _ask_a_worker(self) -> None:
         """The database may be away from here alone: once a minute, have a worker do the engine's work."""
@@ -89,9 +86,11 @@ class DatabaseScheduler(Scheduler):
 
     def close(self) -> None:
         """Give everything back. Called by the signal handler, inside a tick, and again after it: only the second can wait."""
-        if self._loop is None or self._loop.is_running() or self._loop.is_closed():
+        if self._working is None:
             return
-        if self._engine is not None:
-            self._loop.run_until_complete(self._engine.close())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
+        loop, engine = self._working
+        if loop.is_running() or loop.is_closed():
+            return
+        loop.run_until_complete(engine.close())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()

@@ -8,7 +8,7 @@ from backend.core.paging import Page
 from backend.core.web import ConfigDep, ServiceKey, SessionDep
 from backend.jobs import service as jobs
 from backend.jobs.refusals import invalid
-from backend.jobs.run_schemas import AlertRead, RunSummary
+from backend.jobs.run_schemas import AlertRead, RunSummary, Started
 from backend.jobs.schemas import (
     Backfill,
     BackfillRead,
@@ -51,6 +51,15 @@ def _version(if_match: str | None) -> int | None:
 
 def _tag(response: Response, version: int) -> None:
     response.headers["ETag"] = f'"{version}"'
+
+
+def answer(response: Response, started: Started) -> RunSummary:
+    """A run that was started (202), or the one that its Idempotency-Key started before (200)."""
+    if started.replayed:
+        response.status_code = 200
+        response.headers["Idempotent-Replay"] = "true"
+    response.headers["Location"] = f"/api/job-runs/{started.run.id}"
+    return started.run
 
 
 @router.get("/job-kinds", tags=["job templates"])
@@ -213,12 +222,7 @@ async def run_schedule_now(
     session: SessionDep, schedule_id: Key, response: Response, idempotency_key: IdempotencyKey = None
 ) -> RunSummary:
     """Run it now, once per Idempotency-Key, as its overlap policy allows; paused schedules, too."""
-    started = await jobs.run_now(session, schedule_id, idempotency_key=idempotency_key)
-    if started.replayed:
-        response.status_code = 200
-        response.headers["Idempotent-Replay"] = "true"
-    response.headers["Location"] = f"/api/job-runs/{started.run.id}"
-    return started.run
+    return answer(response, await jobs.run_now(session, schedule_id, idempotency_key=idempotency_key))
 
 
 @router.post("/job-schedules/{schedule_id}/backfill", tags=["job schedules"], status_code=202)

@@ -1,11 +1,13 @@
 """Schedules and templates as people name them on the command line: by id or by their exact name."""
 
 import difflib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from backend.core.db import Session
 from backend.core.errors import NotFound
+from backend.core.paging import Page
 from backend.jobs import service as jobs
 from backend.jobs.schemas import ScheduleRead, TemplateRead
 
@@ -13,24 +15,24 @@ _PAGE = 500
 _BIGINT = 2**63 - 1
 
 
+T = TypeVar("T", ScheduleRead, TemplateRead)
+
+
 async def every_schedule(session: Session, **filters: Any) -> list[ScheduleRead]:
     """All pages of `list_schedules`."""
-    found: list[ScheduleRead] = []
-    cursor: str | None = None
-    while True:
-        page = await jobs.list_schedules(session, cursor=cursor, limit=_PAGE, **filters)
-        found += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return found
+    return await _all(partial(jobs.list_schedules, session, **filters))
 
 
 async def every_template(session: Session, **filters: Any) -> list[TemplateRead]:
     """All pages of `list_templates`."""
-    found: list[TemplateRead] = []
+    return await _all(partial(jobs.list_templates, session, **filters))
+
+
+async def _all(listed: Callable[..., Awaitable[Page[T]]]) -> list[T]:
+    found: list[T] = []
     cursor: str | None = None
     while True:
-        page = await jobs.list_templates(session, cursor=cursor, limit=_PAGE, **filters)
+        page = await listed(cursor=cursor, limit=_PAGE)
         found += page.items
         cursor = page.next_cursor
         if cursor is None:
@@ -39,34 +41,35 @@ async def every_template(session: Session, **filters: Any) -> list[TemplateRead]
 
 async def find_schedule(session: Session, reference: str) -> ScheduleRead:
     """By id, else by name. NotFound (404) with names that are near."""
-    number = _number(reference)
-    if number is not None:
-        try:
-            return await jobs.read_schedule(session, number)
-        except NotFound:
-            pass  # a name may be a number, too
-    similar = await every_schedule(session, q=reference)
-    for schedule in similar:
-        if schedule.name == reference:
-            return schedule
-    names = [schedule.name for schedule in similar or await every_schedule(session)]
-    raise _unknown("schedule", reference, names, "`beatline schedules list --all` names them")
+    read, every = partial(jobs.read_schedule, session), partial(every_schedule, session)
+    return await _find("schedule", reference, read, every, otherwise="`beatline schedules list --all` names them")
 
 
 async def find_template(session: Session, reference: str) -> TemplateRead:
     """By id, else by name. NotFound (404) with names that are near."""
+    read, every = partial(jobs.read_template, session), partial(every_template, session)
+    return await _find("template", reference, read, every, otherwise="--kind makes a new one")
+
+
+async def _find(
+    what: str,
+    reference: str,
+    read: Callable[[int], Awaitable[T]],
+    every: Callable[..., Awaitable[list[T]]],
+    *,
+    otherwise: str,
+) -> T:
     number = _number(reference)
     if number is not None:
         try:
-            return await jobs.read_template(session, number)
+            return await read(number)
         except NotFound:
             pass  # a name may be a number, too
-    similar = await every_template(session, q=reference)
-    for template in similar:
-        if template.name == reference:
-            return template
-    names = [template.name for template in similar or await every_template(session)]
-    raise _unknown("template", reference, names, "--kind makes a new one")
+    similar = await every(q=reference)
+    for found in similar:
+        if found.name == reference:
+            return found
+    raise _unknown(what, reference, [found.name for found in similar or await every()], otherwise)
 
 
 def _number(reference: str) -> int | None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from backend.core.paging import Page
 from backend.core.web import ServiceKey, SessionDep
 from backend.jobs import service as jobs
-from backend.jobs.api import IdempotencyKey, Limit, Number
+from backend.jobs.api import IdempotencyKey, Limit, Number, answer
 from backend.jobs.refusals import invalid
 from backend.jobs.run_schemas import RunRead, RunSummary
 from backend.jobs.schemas import Moment
@@ -77,9 +77,4 @@ async def retry_run(
     session: SessionDep, run_id: UUID, response: Response, idempotency_key: IdempotencyKey = None
 ) -> RunSummary:
     """A new run of a finished one's work, with the same arguments, once per Idempotency-Key."""
-    started = await jobs.retry_run(session, run_id, idempotency_key=idempotency_key)
-    if started.replayed:
-        response.status_code = 200
-        response.headers["Idempotent-Replay"] = "true"
-    response.headers["Location"] = f"/api/job-runs/{started.run.id}"
-    return started.run
+    return answer(response, await jobs.retry_run(session, run_id, idempotency_key=idempotency_key))
