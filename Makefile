@@ -31,7 +31,7 @@ packages:
 	@sh devstack/packages.sh
 
 test: venv packages ## Run the tests with coverage
-	$(BIN)/pytest -m "not acceptance and not chaos" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
+	$(BIN)/pytest -n 2 --dist loadfile -m "not acceptance and not chaos" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
 
 lint: venv ## Check format, style, types and import direction
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import secrets
 import socket
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -13,8 +14,14 @@ ANSWER_SECONDS = 1.0
 
 
 def free_port(preferred: int = 0) -> int:
-    """A loopback port that nobody listens on: the preferred one when it is free."""
-    for port in (preferred, 0) if preferred else (0,):
+    """A loopback port that nobody listens on: the preferred one when it is free.
+
+    The others lie below those that Linux gives to outgoing connections (from 32,768 on): a server that starts a while later still
+    finds its port free.
+    """
+    for port in (preferred, *(15_000 + secrets.randbelow(17_000) for _ in range(100))):
+        if not port:
+            continue
         with socket.socket() as probe:
             # As servers do: a port of which only closing connections are left counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -22,7 +29,7 @@ def free_port(preferred: int = 0) -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            return port
     raise OSError("no free loopback port")
 
 

@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
+
+import pytest
 
 from devstack.readiness import free_port
 
@@ -20,5 +23,14 @@ os.environ.update(
         "BEATLINE_CACHE_DIR": str(Path(tempfile.gettempdir()) / "beatline-test-cache"),
     }
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test has printed may hold half a surrogate pair, which pytest-xdist cannot send to its parent process."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
+
 
 pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.product"]

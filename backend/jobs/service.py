@@ -13,6 +13,7 @@ from backend.jobs.reading import (
     read_schedule,
     read_summary,
 )
+from backend.jobs.repository.measures import Measures, measure
 from backend.jobs.schedules import (
     create_schedule,
     delete_schedule,
@@ -31,6 +32,7 @@ from backend.jobs.templates import (
 )
 
 __all__ = [
+    "Measures",
     "backfill",
     "cancel_run",
     "create_schedule",
@@ -43,6 +45,7 @@ __all__ = [
     "list_runs",
     "list_schedules",
     "list_templates",
+    "measure",
     "pause_schedule",
     "preview",
     "read_alert",
