@@ -42,10 +42,19 @@ def async_url(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+asyncpg")
 
 
+# SQLSTATE classes and codes: no connection, no resources (too many connections), stopped or starting, a standby by now.
+_AWAY = ("08", "53", "57P0", "25006")
+
+
 def is_outage(fault: BaseException) -> bool:
     """Whether an error means that the database is away (and the same work may succeed later)."""
     if isinstance(fault, DBAPIError):
-        return fault.connection_invalidated or isinstance(fault, OperationalError | InterfaceError)
+        state = str(getattr(fault.orig, "sqlstate", None) or "")
+        return (
+            fault.connection_invalidated
+            or isinstance(fault, OperationalError | InterfaceError)
+            or state.startswith(_AWAY)
+        )
     # asyncpg's connect phase lets operating-system errors through unwrapped; a pool that is used up is free again soon.
     return isinstance(fault, ConnectionError | OSError | TimeoutError | PoolTimeoutError)
 

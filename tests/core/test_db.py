@@ -3,13 +3,15 @@
 import logging
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import select
 
 from backend.calls.models import Customer
 from backend.core.db import Database, is_outage
 from backend.core.queue import enqueue
+from devstack.servers import PostgresServer
 from tests.fixtures.sent import Sent
 
 
@@ -82,3 +84,23 @@ async def test_the_database_itself_refuses_a_number_that_is_not_e164(db: Databas
 )
 def test_a_database_that_is_away_or_used_up_is_told_from_a_mistake(fault: Exception, outage: bool) -> None:
     assert is_outage(fault) is outage
+
+
+async def test_a_server_that_takes_no_more_connections_is_away(db: Database, postgres: PostgresServer) -> None:
+    async with db.transaction() as session:
+        connection = await session.connection()
+        await connection.execute(text("drop role if exists one_guest"))
+        await connection.execute(text("create role one_guest login connection limit 1"))
+    url = make_url(postgres.url).set(username="one_guest", password=None).render_as_string(hide_password=False)
+    first, second = Database(url, pool_size=1), Database(url, pool_size=1)
+    try:
+        async with first.transaction() as session:
+            await session.connection()
+            with pytest.raises(DBAPIError, match="too many connections") as refused:
+                await second.ping()
+        assert is_outage(refused.value)
+        await first.close()
+        await second.ping()
+    finally:
+        await first.close()
+        await second.close()
