@@ -29,6 +29,10 @@ select 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid
 from pg_constraint where connamespace = 'public'::regnamespace and conrelid::regclass::text <> 'alembic_version'
 union all
 select 'index', tablename, indexname, indexdef from pg_indexes where schemaname = 'public' and tablename <> 'alembic_version'
+union all
+select 'trigger', tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
+union all
+select 'function', '', proname, pg_get_functiondef(oid) from pg_proc where pronamespace = 'public'::regnamespace
 order by 1, 2, 3
 """
 

@@ -32,11 +32,11 @@ from backend.calls.states import CallStatus, ScheduledCallStatus
 from backend.calls.telephony.base import BadSignature, Telephony
 from backend.core.errors import Invalid, TooLarge, Unauthorized
 from backend.core.paging import Page
-from backend.core.web import ConfigDep, DatabaseDep, ServiceKey, SessionDep, bearer
+from backend.core.web import ConfigDep, DatabaseDep, Operator, SessionDep, Viewer, bearer
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix="/api", dependencies=[ServiceKey])
+router = APIRouter(prefix="/api", dependencies=[Viewer])
 # These two carry credentials of their own.
 open_router = APIRouter(prefix="/api")
 
@@ -60,20 +60,20 @@ DialerDep = Annotated[calls.Dialer, Depends(get_dialer)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 
-@router.post("/scheduler/plan", tags=["scheduler"])
+@router.post("/scheduler/plan", tags=["scheduler"], dependencies=[Operator])
 async def plan_calls(session: SessionDep, config: ConfigDep, body: PlanCreate | None = None) -> PlanRead:
     """Schedule a call for each policy about to expire; a second planning adds nothing."""
     wish = body or PlanCreate()
     return await calls.plan(session, config=config, day=wish.day, horizon_days=wish.horizon_days)
 
 
-@router.get("/scheduler/pending-customers", tags=["scheduler"])
+@router.get("/scheduler/pending-customers", tags=["scheduler"], dependencies=[Operator])
 async def read_pending(session: SessionDep, config: ConfigDep, limit: Limit = 100, claim: bool = False) -> PendingPage:
     """The customers to call now, every gate passed; `claim` keeps them from everybody else for CALLS_CLAIM_SECONDS."""
     return PendingPage(items=await calls.pending(session, config=config, limit=limit, claim=claim))
 
 
-@router.post("/scheduler/advance", tags=["scheduler"])
+@router.post("/scheduler/advance", tags=["scheduler"], dependencies=[Operator])
 async def advance_calls(db: DatabaseDep, telephony: TelephonyDep, config: ConfigDep) -> AdvanceRead:
     """Sweep: expired claims, overdue calls, missing recordings and outcomes."""
     return await calls.advance(db, telephony, config=config)
@@ -96,6 +96,7 @@ async def list_scheduled_calls(
 @router.post(
     "/calls/initiate/{customer_id}",
     tags=["calls"],
+    dependencies=[Operator],
     status_code=202,
     response_model=CallAccepted,
     responses={200: {"model": CallAccepted, "description": "This key's call, as it is now; nothing is dialed again."}},
@@ -148,20 +149,24 @@ async def read_call(session: SessionDep, call_id: UUID) -> CallRead:
     return await calls.read_call(session, call_id)
 
 
-@router.post("/calls/{call_id}/extract-outcome", tags=["calls"])
+@router.post("/calls/{call_id}/extract-outcome", tags=["calls"], dependencies=[Operator])
 async def extract_call_outcome(session: SessionDep, config: ConfigDep, call_id: UUID) -> dict[str, object]:
     """Read a first outcome from the transcript; one that is there stays."""
     call = await calls.extract_outcome(session, call_id, config=config)
     return {"call_id": str(call.id), "outcome": call.outcome}
 
 
-@open_router.post("/calls/{call_id}/agent-events", tags=["calls"], status_code=204)
-async def take_agent_event(
-    request: Request, session: SessionDep, config: ConfigDep, call_id: UUID, body: AgentEvent
-) -> None:
-    """A report of the call's voice agent, with the token from its dispatch metadata."""
+async def require_agent(request: Request, config: ConfigDep, call_id: UUID) -> None:
+    """Only the call's own voice agent may pass."""
     if not hmac.compare_digest(bearer(request).encode(), calls.agent_token(config, call_id).encode()):
         raise Unauthorized("Authorization: send this call's `callback_token` as the bearer token")
+
+
+@open_router.post(
+    "/calls/{call_id}/agent-events", tags=["calls"], status_code=204, dependencies=[Depends(require_agent)]
+)
+async def take_agent_event(session: SessionDep, config: ConfigDep, call_id: UUID, body: AgentEvent) -> None:
+    """A report of the call's voice agent, with the token from its dispatch metadata."""
     await calls.take_agent_event(session, call_id, body, config=config)
 
 
@@ -184,7 +189,14 @@ async def take_livekit_webhook(
         dialer.close_room(room)
 
 
-@router.post("/do-not-call", tags=["do not call"], status_code=201)
+@router.post(
+    "/do-not-call",
+    tags=["do not call"],
+    status_code=201,
+    response_model=dict[str, str],
+    responses={200: {"model": dict[str, str], "description": "It was on the list already."}},
+    dependencies=[Operator],
+)
 async def stop_calling(session: SessionDep, body: DoNotCallCreate, response: Response) -> dict[str, str]:
     """Never dial a number again, from this answer on; 200 when it was on the list already."""
     if not await calls.stop_calling(session, body.phone, source="operator", reason=body.reason):
@@ -192,13 +204,13 @@ async def stop_calling(session: SessionDep, body: DoNotCallCreate, response: Res
     return {"phone": body.phone}
 
 
-@router.delete("/do-not-call/{phone}", tags=["do not call"], status_code=204)
+@router.delete("/do-not-call/{phone}", tags=["do not call"], status_code=204, dependencies=[Operator])
 async def allow_calling(session: SessionDep, phone: str) -> None:
     """Take a number off the list; the entry stays as evidence of when it was on it."""
     await calls.allow_calling(session, phone)
 
 
-@router.post("/imports", tags=["imports"], status_code=201)
+@router.post("/imports", tags=["imports"], status_code=201, dependencies=[Operator])
 async def import_policies(
     db: DatabaseDep,
     config: ConfigDep,

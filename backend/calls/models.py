@@ -215,6 +215,7 @@ class CallEvent(Base, table=True):
     """What was reported of a call, append-only; unique by the reporter's event id, phone numbers left out."""
 
     __tablename__: ClassVar[str] = "call_events"
+    __table_args__ = (Index("ix_call_events_received_at", "received_at"),)
 
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
     event_id: str = Field(sa_column=Column(Text, unique=True, nullable=False))

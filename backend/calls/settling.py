@@ -110,7 +110,7 @@ def recording_started(call: Call, egress_id: str | None) -> None:
 
 async def recording_ended(session: Session, call: Call, result: RecordingResult) -> None:
     """Hand a finished file over to the recordings, once; a recording without a file has failed."""
-    if call.recording_state in {"ready", "failed"}:
+    if call.recording_state in {"ready", "failed", "deleted"}:
         return
     call.egress_id = call.egress_id or result.egress_id
     call.updated_at = utc_now()

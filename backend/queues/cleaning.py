@@ -1,58 +1,47 @@
-"""What the queues leave behind is deleted by age, in batches."""
+"""What has been kept long enough is deleted, in batches."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+import time
+from collections import Counter, deque
 
 from celery import Celery
 
+from backend.audit import service as audit
 from backend.config import Config
-from backend.core.db import Database, Session
-from backend.queues.repository.letters import LetterRepository
-from backend.queues.repository.sent import SentTaskRepository
-from backend.queues.repository.workers import WorkerRepository
+from backend.core.db import Database
+from backend.queues.repository.purging import purge
+from backend.queues.retention import RULES
 from backend.queues.states import LetterState
 
 BATCH = 1_000
-
-# Expired tasks are shown as such for a while; a worker that is gone, and checks of the past, interest nobody for longer.
-_SENT_AFTER_EXPIRY = timedelta(days=7)
-_HEARTBEATS = timedelta(days=7)
-_CHECKS = timedelta(days=7)
+# Well within the task's time limit; the next run goes on.
+_SECONDS = 180.0
 
 
-async def clean(db: Database, config: Config, app: Celery, *, batch: int = BATCH) -> dict[str, int]:
-    """Delete what is older than it is kept; how many rows of what. `open_letters` of the dead letters nobody had decided about.
+async def clean(
+    db: Database, config: Config, app: Celery, *, batch: int = BATCH, within: float = _SECONDS
+) -> dict[str, int]:
+    """Delete what is older than it is kept; how many rows of each table.
 
+    `open_letters` of the dead letters nobody had decided about. The tables take turns, a batch each, every batch in a transaction
+    of its own, so that nobody waits long for a row and no table for another; after `within` seconds the rest is left to the next
+    run.
     Results in Redis expire by themselves; those of a database are deleted here.
     """
-    letters = {"letters": 0, "open_letters": 0}
-
-    async def purge_letters(session: Session) -> int:
-        states = await LetterRepository(session).purge(timedelta(days=config.dead_letter_retention_days), batch)
-        letters["letters"] += len(states)
-        letters["open_letters"] += states.count(LetterState.OPEN)
-        return len(states)
-
-    if config.dead_letter_retention_days:
-        await _in_batches(db, purge_letters, batch)
-    sent = await _in_batches(db, lambda session: SentTaskRepository(session).purge(_SENT_AFTER_EXPIRY, batch), batch)
-    beats = await _in_batches(
-        db, lambda session: WorkerRepository(session).purge("worker_heartbeats", _HEARTBEATS, batch), batch
-    )
-    checks = await _in_batches(
-        db, lambda session: WorkerRepository(session).purge("health_checks", _CHECKS, batch), batch
-    )
-    await asyncio.to_thread(app.backend.cleanup)
-    return {**letters, "sent_tasks": sent, "heartbeats": beats, "health_checks": checks}
-
-
-async def _in_batches(db: Database, purge: Callable[[Session], Awaitable[int]], batch: int) -> int:
-    """Each batch is a transaction of its own, so that nobody waits long for a row."""
-    total = 0
-    while True:
+    end = time.monotonic() + within
+    deleted: Counter[str] = Counter({rule.table: 0 for rule in RULES})
+    open_letters = 0
+    waiting = deque(rule for rule in RULES if rule.days(config))
+    while waiting and time.monotonic() < end:
+        rule = waiting.popleft()
+        limit = min(batch, rule.batch)
         async with db.transaction() as session:
-            deleted = await purge(session)
-        total += deleted
-        if deleted < batch:
-            return total
+            if rule.append_only:
+                await audit.allow_deletion(session)
+            gone = await purge(session, rule, rule.days(config), limit)
+        deleted[rule.table] += gone.total()
+        open_letters += gone[LetterState.OPEN]
+        if gone.total() == limit:
+            waiting.append(rule)
+    await asyncio.to_thread(app.backend.cleanup)
+    return {**deleted, "open_letters": open_letters}

@@ -37,6 +37,18 @@ async def list_letters(
     return Page(items=[_summary(row) for row in rows[:limit]], next_cursor=more)
 
 
+async def count_letters(
+    session: Session,
+    wanted: LetterFilter,
+    *,
+    state: LetterState | None = None,
+    sendable: bool = False,
+    at_most: int = 1_000,
+) -> int:
+    """How many there are; `at_most` also where there are more. `sendable`: those whose arguments are whole."""
+    return await LetterRepository(session).count(wanted, state=state, sendable=sendable, at_most=at_most)
+
+
 async def read_letter(session: Session, letter_id: UUID) -> LetterRead:
     return _read(_found(await LetterRepository(session).find(letter_id), letter_id))
 

@@ -8,15 +8,13 @@ from fastapi import APIRouter, Query, Response
 from backend.core.clock import utc_now
 from backend.core.dead_letters import Kind
 from backend.core.paging import Page
-from backend.core.web import ConfigDep, DatabaseDep, ServiceKey, SessionDep
+from backend.core.web import ConfigDep, DatabaseDep, OperatorDep, SessionDep, Viewer
 from backend.queues import service as queues
 from backend.queues.api import IdempotencyKey, answer
 from backend.queues.schemas import Instant, LetterFilter, LetterRead, LetterSummary, Requeue, TaskSent, Word
 from backend.queues.states import LetterState
 
-router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"], dependencies=[ServiceKey])
-
-_ACTOR = "api"
+router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"], dependencies=[Viewer])
 
 
 @router.get("")
@@ -42,17 +40,23 @@ async def list_dead_letters(
     responses={200: {"model": TaskSent, "description": "This key's task; nothing is sent again."}},
 )
 async def requeue_dead_letters(
-    db: DatabaseDep, config: ConfigDep, response: Response, wish: Requeue, idempotency_key: IdempotencyKey = None
+    db: DatabaseDep,
+    config: ConfigDep,
+    principal: OperatorDep,
+    response: Response,
+    wish: Requeue,
+    idempotency_key: IdempotencyKey = None,
 ) -> TaskSent:
     """Send many open letters again, at a pace: a task does it, whose progress and result stand at `Location`."""
     wanted = wish.model_dump(mode="json", exclude_none=True)
     sent = await queues.send(
         db,
         "requeue_dead_letters",
-        {"wanted": wanted, "before": utc_now().isoformat(), "actor": _ACTOR},
+        {"wanted": wanted, "before": utc_now().isoformat(), "actor": principal.name},
         expires=config.result_expires,
         idempotency_key=idempotency_key,
         wish=wanted,
+        actor=principal.name,
     )
     return answer(sent, response)
 
@@ -64,12 +68,12 @@ async def read_dead_letter(session: SessionDep, letter_id: UUID) -> LetterRead:
 
 
 @router.post("/{letter_id}/requeue")
-async def requeue_dead_letter(session: SessionDep, letter_id: UUID) -> LetterSummary:
+async def requeue_dead_letter(session: SessionDep, principal: OperatorDep, letter_id: UUID) -> LetterSummary:
     """Send it again under a task id of its own. Asking again changes nothing, until it has come back."""
-    return await queues.requeue(session, letter_id, actor=_ACTOR)
+    return await queues.requeue(session, letter_id, actor=principal.name)
 
 
 @router.post("/{letter_id}/discard")
-async def discard_dead_letter(session: SessionDep, letter_id: UUID) -> LetterSummary:
+async def discard_dead_letter(session: SessionDep, principal: OperatorDep, letter_id: UUID) -> LetterSummary:
     """Decide that nothing is to be done. Asking again changes nothing."""
-    return await queues.discard(session, letter_id, actor=_ACTOR)
+    return await queues.discard(session, letter_id, actor=principal.name)

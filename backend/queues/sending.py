@@ -123,11 +123,14 @@ async def _take_back(db: Database, row: SentTask) -> None:
             await SentTaskRepository(session).release(row.id)
 
 
-async def read(db: Database, task_id: UUID, *, app: Celery = celery_app) -> TaskRead:
-    """Where a task that this API has sent is. NotFound (404); Unavailable (503, `result_store_away`)."""
+async def read(db: Database, task_id: UUID, *, sender: str | None = None, app: Celery = celery_app) -> TaskRead:
+    """Where a task that this API has sent is; with `sender`, one that they have sent.
+
+    NotFound (404); Unavailable (503, `result_store_away`).
+    """
     async with db.transaction() as session:
         row = await SentTaskRepository(session).find(task_id)
-    if row is None:
+    if row is None or (sender is not None and row.sent_by != sender):
         raise NotFound(f"no task {task_id} was sent through this API, or it expired long ago")
     try:
         meta = await asyncio.wait_for(asyncio.to_thread(_kept, app, str(task_id)), _STORE_SECONDS)

@@ -2,7 +2,7 @@
 
 from backend.queues.cleaning import clean
 from backend.queues.draining import drain
-from backend.queues.letters import discard, list_letters, read_letter, requeue, requeue_many
+from backend.queues.letters import count_letters, discard, list_letters, read_letter, requeue, requeue_many
 from backend.queues.offers import Offer, checked, every_offer, offer, offered
 from backend.queues.sending import Sent, read, send
 from backend.queues.watching import check_health, check_workers, list_workers, read_health, read_queues
@@ -14,6 +14,7 @@ __all__ = [
     "check_workers",
     "checked",
     "clean",
+    "count_letters",
     "discard",
     "drain",
     "every_offer",

@@ -79,7 +79,7 @@ async def health_check(runtime: Runtime) -> dict[str, object]:
 
 @task(max_retries=3, time_limit=300)
 async def cleanup_celery_data(runtime: Runtime) -> dict[str, int]:
-    """Delete old dead letters, results, rows of sent tasks, heartbeats and health checks."""
+    """Delete what has been kept long enough, of every table of the list in backend/queues/retention.py; how many rows of each."""
     deleted = await queues.clean(runtime.db, runtime.config, app)
     if deleted["open_letters"]:
         log.warning("%d dead letters were deleted by age before anybody decided about them", deleted["open_letters"])

@@ -41,6 +41,7 @@ class Recording(Base, table=True):
             "next_attempt_at",
             postgresql_where=text("state in ('registered','fetched','transcribing')"),
         ),
+        Index("ix_recordings_created_at_id", "created_at", "id"),
     )
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)

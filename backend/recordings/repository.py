@@ -5,12 +5,22 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, update
+from sqlalchemy import ColumnElement, func, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, or_, select
 
 from backend.core.db import Session
+from backend.core.paging import Position
 from backend.recordings.models import Recording, RecordingState, TranscriptRow
+
+_REMOVE = """
+with gone as (delete from recordings where id = any(:ids) returning kind, subject_id),
+told as (
+    update calls set recording_state = 'deleted', updated_at = now()
+    where id in (select subject_id from gone where kind = 'call') and recording_state in ('ready', 'failed')
+)
+select count(*) from gone
+"""
 
 OPEN_STATES = (RecordingState.REGISTERED, RecordingState.FETCHED, RecordingState.TRANSCRIBING)
 
@@ -107,6 +117,21 @@ class RecordingRepository:
     async def store_transcript(self, transcript: TranscriptRow) -> None:
         self.session.add(transcript)
         await self.session.flush()
+
+    async def kept_longer(self, days: int, after: Position | None, limit: int) -> list[Recording]:
+        """Finished recordings that were made more than `days` days ago, oldest first."""
+        at, key = col(Recording.created_at), col(Recording.id)
+        query = select(Recording).where(
+            at < func.now() - timedelta(days=days), col(Recording.state).not_in(OPEN_STATES)
+        )
+        if after is not None:
+            query = query.where(at >= after[0], (at > after[0]) | (key > after[1]))
+        return list((await self.session.exec(query.order_by(at, key).limit(limit))).all())
+
+    async def remove(self, ids: Sequence[UUID]) -> int:
+        """Delete recordings and their transcripts, and say so on their calls; how many."""
+        connection = await self.session.connection()
+        return int((await connection.execute(text(_REMOVE), {"ids": list(ids)})).scalar_one())
 
     async def postpone_due(self, wait: timedelta, limit: int) -> Sequence[UUID]:
         """The ids of free recordings whose next attempt is due, which becomes due again after `wait`."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from backend.core.runtime import Runtime, task
 from backend.core.storage import FolderStorage
-from backend.recordings import service
+from backend.recordings import cleaning, service
 from backend.recordings.speech.local import LocalSpeechEngine
 from backend.recordings.transcribe import transcribe_file
 
@@ -34,6 +34,12 @@ async def transcribe_recording(runtime: Runtime, recording_id: str) -> str | Non
 async def sweep_recordings(runtime: Runtime) -> int:
     """Send again what was not taken or whose worker was lost; returns how many."""
     return await service.sweep(runtime.db)
+
+
+@task(max_retries=3, time_limit=300)
+async def cleanup_recordings(runtime: Runtime) -> dict[str, int]:
+    """Delete recordings and transcripts that have been kept long enough. Where the files are: on the audio worker."""
+    return await cleaning.clean(runtime.db, runtime.config)
 
 
 def _engine(runtime: Runtime) -> LocalSpeechEngine:

@@ -1,10 +1,10 @@
 """SQL of dead letters."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import func, text
+from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -15,13 +15,6 @@ from backend.queues.schemas import LetterFilter
 from backend.queues.states import LetterState
 
 T = TypeVar("T")
-
-_PURGE = """
-delete from dead_letters where id in (
-    select id from dead_letters where last_seen < now() - cast(:age as interval)
-    order by last_seen limit :limit for update skip locked)
-returning state
-"""
 
 
 class LetterRepository:
@@ -54,17 +47,21 @@ class LetterRepository:
             query = query.where((at < after[0]) | ((at == after[0]) & (key < after[1])))
         return list((await self._session.exec(query)).all())
 
+    async def count(self, wanted: LetterFilter, *, state: LetterState | None, sendable: bool, at_most: int) -> int:
+        """`at_most` stands for more than that, too; `sendable` leaves out those whose arguments are not whole."""
+        query = _filtered(select(DeadLetter.id), wanted)
+        if state is not None:
+            query = query.where(DeadLetter.state == state)
+        if sendable:
+            query = query.where(col(DeadLetter.incomplete).is_(None))
+        return (await self._session.exec(select(func.count()).select_from(query.limit(at_most).subquery()))).one()
+
     async def open_before(self, wanted: LetterFilter, before: datetime, limit: int) -> list[UUID]:
         """Open letters whose last end was before, oldest first."""
         query = _filtered(select(DeadLetter.id), wanted).where(DeadLetter.state == LetterState.OPEN)
         query = query.where(col(DeadLetter.last_seen) <= before).where(col(DeadLetter.incomplete).is_(None))
         query = query.order_by(col(DeadLetter.first_seen), col(DeadLetter.id)).limit(limit)
         return list((await self._session.exec(query)).all())
-
-    async def purge(self, age: timedelta, limit: int) -> list[str]:
-        """Delete what was last seen that long ago; the states of those deleted."""
-        connection = await self._session.connection()
-        return list((await connection.execute(text(_PURGE), {"age": age, "limit": limit})).scalars())
 
 
 def _filtered(query: "SelectOfScalar[T]", wanted: LetterFilter) -> "SelectOfScalar[T]":

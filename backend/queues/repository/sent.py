@@ -3,18 +3,12 @@
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, text, update
+from sqlalchemy import delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 
 from backend.core.db import Session
 from backend.queues.models import SentTask
-
-_PURGE = """
-delete from sent_tasks where id in (
-    select id from sent_tasks where expires_at < now() - cast(:age as interval)
-    order by created_at limit :limit for update skip locked)
-"""
 
 
 class SentTaskRepository:
@@ -54,8 +48,3 @@ class SentTaskRepository:
     async def remove(self, task_id: UUID) -> None:
         connection = await self._session.connection()
         await connection.execute(delete(SentTask).where(col(SentTask.id) == task_id))
-
-    async def purge(self, age: timedelta, limit: int) -> int:
-        """Delete what expired that long ago; how many."""
-        connection = await self._session.connection()
-        return (await connection.execute(text(_PURGE), {"age": age, "limit": limit})).rowcount

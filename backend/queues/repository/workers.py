@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, text
@@ -19,13 +19,6 @@ where state in ('pending', 'queued') and publish_after <= now() group by queue
 
 # The system's own entries are dispatched every minute at the latest.
 _LAST_TICK = "select extract(epoch from now() - max(last_run)) from job_schedules where managed_by = 'system'"
-
-_PURGE = {
-    "worker_heartbeats": "delete from worker_heartbeats where worker in (select worker from worker_heartbeats"
-    " where last_seen < now() - cast(:age as interval) order by last_seen limit :limit for update skip locked)",
-    "health_checks": "delete from health_checks where id in (select id from health_checks"
-    " where at < now() - cast(:age as interval) order by at limit :limit for update skip locked)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +71,3 @@ class WorkerRepository:
         connection = await self._session.connection()
         seconds = (await connection.execute(text(_LAST_TICK))).scalar()
         return None if seconds is None else float(seconds)
-
-    async def purge(self, table: str, age: timedelta, limit: int) -> int:
-        """Delete what was last seen that long ago; how many."""
-        connection = await self._session.connection()
-        return (await connection.execute(text(_PURGE[table]), {"age": age, "limit": limit})).rowcount
