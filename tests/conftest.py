@@ -33,4 +33,4 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.product"]
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.product", "tests.fixtures.people"]

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Depends, Request, Response
 
 from backend.core.errors import TooMany, Unavailable
+from backend.core.principal import Principal
 from backend.core.rates import LimiterAway, Rates, Spent, WhenAway, parse_rate
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,14 @@ KeyOf = Callable[[Request], str]
 def client_address(request: Request) -> str:
     """The caller's address. Behind a proxy it is the proxy's, unless uvicorn is told to trust its headers."""
     return request.client.host if request.client else "unknown"
+
+
+def caller(request: Request) -> str:
+    """Who asks: the user, whatever the session or API key; a process with the service key; else the address."""
+    principal: Principal | None = getattr(request.state, "principal", None)
+    if principal is None:
+        return client_address(request)
+    return f"{principal.kind if principal.user_id is None else 'user'}:{principal.user_id or principal.name}"
 
 
 async def spend(request: Request, rate: str, *, name: str, key: str, when_away: WhenAway = "open") -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Path, Query, Response
 
 from backend.core.paging import Page
-from backend.core.web import ConfigDep, ServiceKey, SessionDep
+from backend.core.web import ConfigDep, Operator, OperatorDep, SessionDep, Viewer
 from backend.jobs import service as jobs
 from backend.jobs.refusals import invalid
 from backend.jobs.run_schemas import AlertRead, RunSummary, Started
@@ -27,7 +27,7 @@ from backend.jobs.schemas import (
     TemplateUpdate,
 )
 
-router = APIRouter(prefix="/api", dependencies=[ServiceKey])
+router = APIRouter(prefix="/api", dependencies=[Viewer])
 
 _BIGINT = 2**63 - 1
 
@@ -78,10 +78,10 @@ async def list_templates(
 
 @router.post("/job-templates", tags=["job templates"], status_code=201)
 async def create_template(
-    session: SessionDep, config: ConfigDep, body: TemplateCreate, response: Response
+    session: SessionDep, principal: OperatorDep, config: ConfigDep, body: TemplateCreate, response: Response
 ) -> TemplateRead:
     """What is to be done: a kind and its parameters."""
-    template = await jobs.create_template(session, config=config, wish=body)
+    template = await jobs.create_template(session, config=config, wish=body, actor=principal.name)
     response.headers["Location"] = f"/api/job-templates/{template.id}"
     _tag(response, template.version)
     return template
@@ -95,7 +95,7 @@ async def read_template(session: SessionDep, template_id: Key, response: Respons
     return template
 
 
-@router.patch("/job-templates/{template_id}", tags=["job templates"])
+@router.patch("/job-templates/{template_id}", tags=["job templates"], dependencies=[Operator])
 async def update_template(
     session: SessionDep,
     config: ConfigDep,
@@ -110,7 +110,7 @@ async def update_template(
     return template
 
 
-@router.delete("/job-templates/{template_id}", tags=["job templates"], status_code=204)
+@router.delete("/job-templates/{template_id}", tags=["job templates"], status_code=204, dependencies=[Operator])
 async def delete_template(session: SessionDep, template_id: Key) -> None:
     """Delete a template that no schedule uses."""
     await jobs.delete_template(session, template_id)
@@ -118,10 +118,10 @@ async def delete_template(session: SessionDep, template_id: Key) -> None:
 
 @router.post("/job-schedules", tags=["job schedules"], status_code=201)
 async def create_schedule(
-    session: SessionDep, config: ConfigDep, body: ScheduleCreate, response: Response
+    session: SessionDep, principal: OperatorDep, config: ConfigDep, body: ScheduleCreate, response: Response
 ) -> ScheduleRead:
     """When a template is to run: `{"template_id": 42, "cron_expression": "0 2 * * *"}` is enough."""
-    schedule = await jobs.create_schedule(session, config=config, wish=body)
+    schedule = await jobs.create_schedule(session, config=config, wish=body, actor=principal.name)
     response.headers["Location"] = f"/api/job-schedules/{schedule.id}"
     _tag(response, schedule.version)
     return schedule
@@ -174,6 +174,7 @@ async def read_schedule(session: SessionDep, schedule_id: Key, response: Respons
 @router.patch("/job-schedules/{schedule_id}", tags=["job schedules"])
 async def update_schedule(
     session: SessionDep,
+    principal: OperatorDep,
     config: ConfigDep,
     schedule_id: Key,
     body: ScheduleUpdate,
@@ -181,18 +182,20 @@ async def update_schedule(
     if_match: IfMatch = None,
 ) -> ScheduleRead:
     """Edit a schedule; it takes effect at once. Runs of the old time or work that are not sent yet are withdrawn."""
-    schedule = await jobs.update_schedule(session, schedule_id, config=config, wish=body, version=_version(if_match))
+    schedule = await jobs.update_schedule(
+        session, schedule_id, config=config, wish=body, version=_version(if_match), actor=principal.name
+    )
     _tag(response, schedule.version)
     return schedule
 
 
 @router.delete("/job-schedules/{schedule_id}", tags=["job schedules"], status_code=204)
-async def delete_schedule(session: SessionDep, schedule_id: Key) -> None:
+async def delete_schedule(session: SessionDep, principal: OperatorDep, schedule_id: Key) -> None:
     """Delete a schedule; its runs stay."""
-    await jobs.delete_schedule(session, schedule_id)
+    await jobs.delete_schedule(session, schedule_id, actor=principal.name)
 
 
-@router.post("/job-schedules/{schedule_id}/pause", tags=["job schedules"])
+@router.post("/job-schedules/{schedule_id}/pause", tags=["job schedules"], dependencies=[Operator])
 async def pause_schedule(session: SessionDep, schedule_id: Key, response: Response) -> ScheduleRead:
     """Dispatch nothing until it is resumed."""
     schedule = await jobs.pause_schedule(session, schedule_id)
@@ -200,7 +203,7 @@ async def pause_schedule(session: SessionDep, schedule_id: Key, response: Respon
     return schedule
 
 
-@router.post("/job-schedules/{schedule_id}/resume", tags=["job schedules"])
+@router.post("/job-schedules/{schedule_id}/resume", tags=["job schedules"], dependencies=[Operator])
 async def resume_schedule(
     session: SessionDep, schedule_id: Key, response: Response, body: Resume | None = None
 ) -> ScheduleRead:
@@ -219,16 +222,24 @@ async def resume_schedule(
     responses={200: {"model": RunSummary, "description": "This key's run, as it is now; nothing is started again."}},
 )
 async def run_schedule_now(
-    session: SessionDep, schedule_id: Key, response: Response, idempotency_key: IdempotencyKey = None
+    session: SessionDep,
+    principal: OperatorDep,
+    schedule_id: Key,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> RunSummary:
     """Run it now, once per Idempotency-Key, as its overlap policy allows; paused schedules, too."""
-    return answer(response, await jobs.run_now(session, schedule_id, idempotency_key=idempotency_key))
+    return answer(
+        response, await jobs.run_now(session, schedule_id, idempotency_key=idempotency_key, actor=principal.name)
+    )
 
 
 @router.post("/job-schedules/{schedule_id}/backfill", tags=["job schedules"], status_code=202)
-async def backfill_schedule(session: SessionDep, schedule_id: Key, body: Backfill) -> BackfillRead:
+async def backfill_schedule(
+    session: SessionDep, principal: OperatorDep, schedule_id: Key, body: Backfill
+) -> BackfillRead:
     """Run the occurrences of a past range that have no run; doing it again adds nothing."""
-    return await jobs.backfill(session, schedule_id, wish=body)
+    return await jobs.backfill(session, schedule_id, wish=body, actor=principal.name)
 
 
 @router.get("/job-schedules/{schedule_id}/occurrences", tags=["job schedules"])

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from backend.core.paging import Page
-from backend.core.web import ServiceKey, SessionDep
+from backend.core.web import OperatorDep, SessionDep, Viewer
 from backend.jobs import service as jobs
 from backend.jobs.api import IdempotencyKey, Limit, Number, answer
 from backend.jobs.refusals import invalid
@@ -14,7 +14,7 @@ from backend.jobs.run_schemas import RunRead, RunSummary
 from backend.jobs.schemas import Moment
 from backend.jobs.states import RunState, RunTrigger
 
-router = APIRouter(prefix="/api", tags=["job runs"], dependencies=[ServiceKey])
+router = APIRouter(prefix="/api", tags=["job runs"], dependencies=[Viewer])
 
 
 @router.get("/job-runs")
@@ -59,9 +59,9 @@ async def read_run(session: SessionDep, run_id: UUID) -> RunRead:
     response_model=RunSummary,
     responses={202: {"model": RunSummary, "description": "It is under way; its worker stops it within seconds."}},
 )
-async def cancel_run(session: SessionDep, run_id: UUID, response: Response) -> RunSummary:
+async def cancel_run(session: SessionDep, principal: OperatorDep, run_id: UUID, response: Response) -> RunSummary:
     """Cancel a run: at once (200), or by asking the worker that is at it (202)."""
-    cancelled = await jobs.cancel_run(session, run_id)
+    cancelled = await jobs.cancel_run(session, run_id, actor=principal.name)
     if cancelled.stopping:
         response.status_code = 202
     return cancelled.run
@@ -74,7 +74,13 @@ async def cancel_run(session: SessionDep, run_id: UUID, response: Response) -> R
     responses={200: {"model": RunSummary, "description": "This key's run, as it is now; nothing is started again."}},
 )
 async def retry_run(
-    session: SessionDep, run_id: UUID, response: Response, idempotency_key: IdempotencyKey = None
+    session: SessionDep,
+    principal: OperatorDep,
+    run_id: UUID,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> RunSummary:
     """A new run of a finished one's work, with the same arguments, once per Idempotency-Key."""
-    return answer(response, await jobs.retry_run(session, run_id, idempotency_key=idempotency_key))
+    return answer(
+        response, await jobs.retry_run(session, run_id, idempotency_key=idempotency_key, actor=principal.name)
+    )

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import httpx
 import pytest
 
 from backend.config import load
@@ -10,8 +9,6 @@ from backend.environment import ConfigError
 from backend.main import create_app
 from devstack.servers import PostgresServer
 from tests.fixtures.product import Product
-
-OPEN = {"/healthz", "/readyz", "/api/webhooks/livekit", "/api/calls/{call_id}/agent-events"}
 
 
 async def test_a_request_id_is_given_and_a_sane_one_is_kept(product: Product) -> None:
@@ -25,27 +22,6 @@ async def test_a_request_id_is_given_and_a_sane_one_is_kept(product: Product) ->
 async def test_the_api_says_that_it_is_alive_and_ready(product: Product) -> None:
     assert (await product.client.get("/healthz")).json() == {"status": "ok"}
     assert (await product.client.get("/readyz")).json() == {"status": "ready"}
-
-
-async def test_every_route_refuses_a_stranger(product: Product) -> None:
-    document = (await product.client.get("/openapi.json")).json()
-    checked = 0
-    async with httpx.AsyncClient(base_url=product.config.api_url) as stranger:
-        for path, methods in document["paths"].items():
-            for method in methods:
-                if path in OPEN:
-                    continue
-                url = (
-                    path.replace("{call_id}", "0" * 32)
-                    .replace("{import_id}", "0" * 32)
-                    .replace("{customer_id}", "0" * 32)
-                )
-                for headers in ({}, {"Authorization": "Bearer stranger"}):
-                    answer = await stranger.request(method.upper(), url, headers=headers)
-                    assert answer.status_code == 401, (method, path)
-                    assert answer.headers["WWW-Authenticate"] == "Bearer"
-                    checked += 1
-    assert checked >= 20
 
 
 async def test_an_unknown_path_is_a_problem_document(product: Product) -> None:
