@@ -1,6 +1,5 @@
-"""What every page shares: who may look, the templates, and refusals as pages."""
+"""What every page shares: the templates, the navigation's counts, and refusals as pages."""
 
-import hmac
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -9,44 +8,48 @@ from typing import Annotated, Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from fastapi import Depends, Request, Response
+from fastapi import Form, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from fastapi.templating import Jinja2Templates
+from sqlalchemy.exc import SQLAlchemyError
 
+from backend.core.clock import utc_now
+from backend.core.db import is_outage
 from backend.core.errors import AppError
-from backend.core.web import ConfigDep
+from backend.core.principal import Role
+from backend.core.web import DatabaseDep
+from backend.jobs import service as jobs
+from backend.ops.flash import forget, said
+from backend.queues import service as queues
+from backend.queues.schemas import LetterFilter
+from backend.queues.states import LetterState
+
+# Where a button's page is; anything else than a path of ours is not followed.
+Back = Annotated[str, Form(pattern="^/ops/[!-~]*$", max_length=2000)]
 
 FOLDER = Path(__file__).parent
-# Who asks, as it is written on the schedules and runs of these pages.
-ACTOR = "ops"
+
+# Counts in the navigation end here.
+_MANY = 100
+
+# Everything comes from this host, no script stands in a page, and no other site shows it in a frame.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
 
 templates = Jinja2Templates(directory=FOLDER / "templates")
-_basic = HTTPBasic(auto_error=False, realm="Beatline")
-Credentials = Annotated[HTTPBasicCredentials | None, Depends(_basic)]
-
-
-class SignInRequired(AppError):
-    status, code = 401, "sign_in"
 
 
 class Refusal(Exception):
     """A fault that is shown as a page."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, code: str = "") -> None:
         super().__init__(detail)
-        self.status, self.detail = status, detail
-
-
-def require_operator(config: ConfigDep, credentials: Credentials) -> None:
-    """Any user name with the service key as the password; the browser asks for them."""
-    given = credentials.password if credentials else ""
-    if not hmac.compare_digest(given.encode(), config.service_key.encode()):
-        raise SignInRequired("sign in with any user name and BEATLINE_SERVICE_KEY as the password")
-
-
-async def ask_to_sign_in(_: Request, fault: SignInRequired) -> Response:
-    return Response(fault.detail, 401, {"WWW-Authenticate": 'Basic realm="Beatline"'}, "text/plain")
+        self.status, self.detail, self.code = status, detail, code
 
 
 async def refuse_with_a_page() -> AsyncIterator[None]:
@@ -54,20 +57,57 @@ async def refuse_with_a_page() -> AsyncIterator[None]:
     try:
         yield
     except AppError as fault:
-        raise Refusal(fault.status, fault.detail) from fault
+        raise Refusal(fault.status, fault.detail, fault.problem) from fault
     except RequestValidationError as fault:
-        lines = [f"{error['loc'][-1]}: {error['msg']}" for error in fault.errors()]
+        # First where it was sent, then the field, then which form of it was tried.
+        lines = [f"{(*error['loc'], 'form')[1]}: {error['msg']}" for error in fault.errors()]
         raise Refusal(422, "; ".join(lines)) from fault
+    except (SQLAlchemyError, OSError) as fault:
+        if not is_outage(fault):
+            raise
+        raise Refusal(503, "the database is away; try again shortly") from fault
+
+
+async def count_for_navigation(request: Request, db: DatabaseDep) -> None:
+    """Sets `request.state.counts`: what waits for somebody to decide."""
+    async with db.transaction() as session:
+        letters = await queues.count_letters(session, LetterFilter(), state=LetterState.OPEN, at_most=_MANY)
+        alerts = await jobs.list_alerts(session, is_open=True, limit=_MANY)
+    request.state.counts = {"dead-letters": _number(letters), "schedules": _number(len(alerts.items))}
+
+
+def _number(count: int) -> str:
+    return f"{_MANY - 1}+" if count >= _MANY else str(count or "")
 
 
 async def show_refusal(request: Request, fault: Refusal) -> Response:
-    context = {"status": fault.status, "detail": fault.detail}
+    context = {"status": fault.status, "detail": fault.detail, "code": fault.code}
     return render(request, "refusal.html", context, status=fault.status)
 
 
 def render(request: Request, name: str, context: dict[str, Any], *, status: int = 200) -> Response:
-    """A page that no cache keeps: it holds customers' data, and a button of an old page would do what was done already."""
-    return templates.TemplateResponse(request, name, context, status, {"Cache-Control": "no-store"})
+    """A page that no cache keeps: it holds customers' data, and a button of an old page would do what was done already.
+
+    It knows who looks (`me`), whether they may change things (`may_act`), and what the button before had to say (`said`).
+    """
+    # A live part shows nothing but itself: what was said waits for the next page.
+    live = "HX-Request" in request.headers
+    me, told = getattr(request.state, "principal", None), None if live else said(request)
+    shared = {
+        "me": me,
+        "may_act": me is not None and me.role.covers(Role.OPERATOR),
+        "is_admin": me is not None and me.role.covers(Role.ADMIN),
+        "counted": getattr(request.state, "counts", {}),
+        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "said": told,
+    }
+    if live and status == 200 and not context.get("refresh"):
+        # htmx's sign to a live part that it may stop asking.
+        status = 286
+    answer = templates.TemplateResponse(request, name, shared | context, status, _HEADERS)
+    if told is not None:
+        forget(answer)
+    return answer
 
 
 def local(at: datetime | None, zone: str) -> str:
@@ -113,9 +153,22 @@ def span(value: float | None) -> str:
     return " ".join(parts[:2])
 
 
+def ago(at: datetime | None) -> str:
+    """How long ago an instant was."""
+    if at is None:
+        return ""
+    seconds_ago = round((utc_now() - at).total_seconds())
+    return f"{span(seconds_ago)} ago" if seconds_ago > 0 else "now"
+
+
 def words(value: str | None) -> str:
     """A state's name without its underscores."""
     return (value or "").replace("_", " ")
+
+
+def times(count: int) -> str:
+    """How often."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def pretty(value: Any) -> str:
@@ -123,6 +176,8 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-templates.env.filters.update(local=local, wall=wall, utc=utc, seconds=seconds, span=span, words=words, pretty=pretty)
+templates.env.filters.update(
+    local=local, wall=wall, utc=utc, seconds=seconds, span=span, ago=ago, words=words, times=times, pretty=pretty
+)
 # An idempotency key for a button.
 templates.env.globals["key"] = uuid4

@@ -12,14 +12,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from backend.core.db import Session
-from backend.core.web import DatabaseDep, ServiceKey
+from backend.core.web import DatabaseDep, Viewer
 from backend.jobs import service as jobs
 from backend.jobs.states import RunState
 from backend.queues import service as queues
 from backend.queues.schemas import HealthRead, LetterFilter, QueuesRead, WorkerRead
 from backend.queues.states import LetterState
 
-router = APIRouter(tags=["health"], dependencies=[ServiceKey])
+router = APIRouter(tags=["health"], dependencies=[Viewer])
 
 # Counting more would be a scan of the table; whoever has so many knows.
 _MOST_LETTERS = 100_000

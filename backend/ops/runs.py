@@ -9,7 +9,8 @@ from fastapi.responses import RedirectResponse
 from backend.core.web import ConfigDep, SessionDep
 from backend.jobs import service as jobs
 from backend.jobs.states import ACTIVE, RunState
-from backend.ops.context import ACTOR, render
+from backend.ops.access import Operator
+from backend.ops.context import render
 from backend.ops.schedules import kind_labels
 
 router = APIRouter(prefix="/runs")
@@ -73,13 +74,13 @@ async def show_run(
 
 
 @router.post("/{run_id}/cancel")
-async def cancel(session: SessionDep, run_id: UUID) -> Response:
-    await jobs.cancel_run(session, run_id, actor=ACTOR)
+async def cancel(session: SessionDep, run_id: UUID, actor: Operator) -> Response:
+    await jobs.cancel_run(session, run_id, actor=actor.name)
     return RedirectResponse(f"/ops/runs/{run_id}", 303)
 
 
 @router.post("/{run_id}/retry")
-async def retry(session: SessionDep, run_id: UUID, key: Annotated[UUID, Form()]) -> Response:
+async def retry(session: SessionDep, run_id: UUID, actor: Operator, key: Annotated[UUID, Form()]) -> Response:
     """`key` is the button's own, so that a double click starts one run."""
-    started = await jobs.retry_run(session, run_id, idempotency_key=f"ops-{key}", actor=ACTOR)
+    started = await jobs.retry_run(session, run_id, idempotency_key=f"ops-{key}", actor=actor.name)
     return RedirectResponse(f"/ops/runs/{started.run.id}", 303)

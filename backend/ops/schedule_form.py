@@ -10,12 +10,14 @@ from pydantic import ValidationError
 
 from backend.config import Config
 from backend.core.db import Database, Session
-from backend.core.errors import AppError, Conflict, Invalid
+from backend.core.errors import Conflict, Invalid
 from backend.core.web import ConfigDep, DatabaseDep
 from backend.jobs import service as jobs
 from backend.jobs.schemas import PreviewCreate, PreviewRead, ScheduleCreate, ScheduleRead, TemplateCreate
 from backend.jobs.states import MisfirePolicy, OverlapPolicy
-from backend.ops.context import ACTOR, render
+from backend.ops.access import Operator
+from backend.ops.context import render
+from backend.ops.forms import Errors, of_refusal, of_validation, typed
 
 router = APIRouter(prefix="/schedules/new")
 
@@ -47,12 +49,16 @@ _NO_TEMPLATE_YET = 1
 _UNITS = {"1": "seconds", "60": "minutes", "3600": "hours", "86400": "days"}
 _ZONES = sorted(available_timezones())
 
-Errors = dict[str, str]
+# What the page calls a field of the domain.
+_FIELDS = {"template_id": "work", "kind": "work"}
+
 Number = Annotated[int | None, Query(ge=1, le=2**63 - 1)]
 
 
 @router.get("")
-async def show_form(request: Request, db: DatabaseDep, config: ConfigDep, template_id: Number = None) -> Response:
+async def show_form(
+    request: Request, db: DatabaseDep, config: ConfigDep, _: Operator, template_id: Number = None
+) -> Response:
     """An empty form; with `template_id`, for that template."""
     values = {
         "work": f"template:{template_id}" if template_id else "",
@@ -68,10 +74,9 @@ async def show_form(request: Request, db: DatabaseDep, config: ConfigDep, templa
 
 
 @router.post("")
-async def save_or_preview(request: Request, db: DatabaseDep, config: ConfigDep) -> Response:
+async def save_or_preview(request: Request, db: DatabaseDep, config: ConfigDep, actor: Operator) -> Response:
     """`do=save` saves and leads to the schedule; anything else looks ahead. What was typed is kept."""
-    form = await request.form()
-    values = {name: text for name, text in form.items() if isinstance(text, str)}
+    values = await typed(request)
     wish, errors = _read(values)
     saving = values.get("do") == "save"
     if not saving:
@@ -79,9 +84,9 @@ async def save_or_preview(request: Request, db: DatabaseDep, config: ConfigDep) 
     elif not errors:
         try:
             async with db.transaction() as session:
-                schedule = await _create(session, config, values["work"], wish)
+                schedule = await _create(session, config, actor.name, values["work"], wish)
         except (Invalid, Conflict) as fault:
-            errors = _of_refusal(fault)
+            errors = of_refusal(fault, _FIELDS)
         else:
             return RedirectResponse(f"/ops/schedules/{schedule.id}", 303)
     ahead, faults = await _look_ahead(db, config, wish)
@@ -119,34 +124,34 @@ async def _page(
 def _read(values: dict[str, str]) -> tuple[dict[str, Any], Errors]:
     """The fields of a ScheduleCreate without its template, and what is wrong with them."""
     errors: Errors = {}
-    typed = {name: text.strip() for name, text in values.items()}
-    wish: dict[str, Any] = {name: typed[name] for name in _PLAIN if typed.get(name)}
-    wish["alert_grace_seconds"] = typed.get("alert_grace_seconds") or None
-    wish["is_active"] = "paused" not in typed
-    _read_time(typed, wish, errors)
+    texts = {name: text.strip() for name, text in values.items()}
+    wish: dict[str, Any] = {name: texts[name] for name in _PLAIN if texts.get(name)}
+    wish["alert_grace_seconds"] = texts.get("alert_grace_seconds") or None
+    wish["is_active"] = "paused" not in texts
+    _read_time(texts, wish, errors)
     try:
-        wish["parameters"] = json.loads(typed.get("parameters") or "{}")
+        wish["parameters"] = json.loads(texts.get("parameters") or "{}")
     except (ValueError, RecursionError) as fault:
         errors["parameters"] = f"must be JSON such as {{}}: {fault}"
-    if not typed.get("work"):
+    if not texts.get("work"):
         errors["work"] = "choose what is to be done"
     try:
         ScheduleCreate.model_validate(wish | {"template_id": _NO_TEMPLATE_YET})
     except ValidationError as fault:
-        errors = _of_validation(fault) | errors
+        errors = of_validation(fault) | errors
     return wish, errors
 
 
-def _read_time(typed: dict[str, str], wish: dict[str, Any], errors: Errors) -> None:
-    field = _TIME_OF.get(typed.get("when", ""))
+def _read_time(texts: dict[str, str], wish: dict[str, Any], errors: Errors) -> None:
+    field = _TIME_OF.get(texts.get("when", ""))
     if field is None:
         errors["when"] = "choose one"
-    elif not typed.get(field):
+    elif not texts.get(field):
         errors[field] = "must not be empty"
     elif field == "interval_seconds":
-        wish[field] = _seconds(typed[field], typed.get("unit", "1"))
+        wish[field] = _seconds(texts[field], texts.get("unit", "1"))
     else:
-        wish[field] = typed[field]
+        wish[field] = texts[field]
 
 
 def _seconds(number: str, unit: str) -> float | str:
@@ -157,21 +162,21 @@ def _seconds(number: str, unit: str) -> float | str:
         return number
 
 
-async def _create(session: Session, config: Config, work: str, wish: dict[str, Any]) -> ScheduleRead:
+async def _create(session: Session, config: Config, actor: str, work: str, wish: dict[str, Any]) -> ScheduleRead:
     """Of `template:ID`; or of `kind:NAME`, with a new template of the schedule's name and parameters."""
     sort, _, what = work.partition(":")
     if sort == "template" and what.isascii() and what.isdigit() and len(what) < 19:
         template_id = int(what)
     elif sort == "kind" and "name" in wish:
         new = TemplateCreate(name=wish["name"], kind=what[:100], parameters=wish["parameters"])
-        template_id = (await jobs.create_template(session, config=config, wish=new, actor=ACTOR)).id
+        template_id = (await jobs.create_template(session, config=config, wish=new, actor=actor)).id
         wish = wish | {"parameters": {}}
     elif sort == "kind":
         raise Invalid("must not be empty: a new template is made under this name", field="name")
     else:
         raise Invalid("choose what is to be done", field="work")
     schedule = ScheduleCreate.model_validate(wish | {"template_id": template_id})
-    return await jobs.create_schedule(session, config=config, wish=schedule, actor=ACTOR)
+    return await jobs.create_schedule(session, config=config, wish=schedule, actor=actor)
 
 
 async def _look_ahead(db: Database, config: Config, wish: dict[str, Any]) -> tuple[PreviewRead | None, Errors]:
@@ -183,21 +188,6 @@ async def _look_ahead(db: Database, config: Config, wish: dict[str, Any]) -> tup
         async with db.transaction() as session:
             return await jobs.preview(session, config=config, wish=PreviewCreate.model_validate(times)), {}
     except ValidationError as fault:
-        return None, _of_validation(fault)
+        return None, of_validation(fault)
     except Invalid as fault:
-        return None, _of_refusal(fault)
-
-
-def _of_validation(fault: ValidationError) -> Errors:
-    return {str(error["loc"][0] if error["loc"] else "form"): error["msg"] for error in fault.errors()}
-
-
-def _of_refusal(fault: AppError) -> Errors:
-    """A refusal beside the field that it names: `parameters.url` is part of the field `parameters`."""
-    listed = fault.extra.get("errors") or [{"field": fault.extra.get("field", "form"), "problem": fault.detail}]
-    errors: Errors = {}
-    for error in listed:
-        field, _, part = error["field"].partition(".")
-        problem = f"{part}: {error['problem']}" if part else error["problem"]
-        errors[field] = f"{errors[field]}; {problem}" if field in errors else problem
-    return {{"template_id": "work", "kind": "work"}.get(field, field): problem for field, problem in errors.items()}
+        return None, of_refusal(fault, _FIELDS)

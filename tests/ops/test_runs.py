@@ -119,7 +119,7 @@ async def test_a_run_can_be_cancelled_once(product: Product, browser: httpx.Asyn
     assert (await run_row(product.db, run)).state == "cancelled"
     page = (await browser.get(f"/ops/runs/{run}")).text
     assert ">Cancel</button>" not in page
-    assert "by ops" in page
+    assert "by service" in page
 
 
 async def test_a_run_under_way_is_stopping_until_its_worker_has_stopped(
@@ -140,7 +140,7 @@ async def test_a_double_click_on_run_again_starts_one_run(product: Product, brow
     places = {(await browser.post(f"/ops/runs/{old}/retry", data=form)).headers["location"] for _ in range(2)}
     assert len(places) == 1
     new = await run_row(product.db, places.pop().rpartition("/")[2])
-    assert (new.replay_of, new.triggered_by) == (old, "ops")
+    assert (new.replay_of, new.triggered_by) == (old, "service")
 
 
 @pytest.mark.parametrize(("action", "state"), [("cancel", "succeeded"), ("retry", "running"), ("retry", "coalesced")])

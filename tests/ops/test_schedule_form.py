@@ -82,10 +82,10 @@ async def test_saving_for_a_kind_makes_a_template_of_the_same_name(
 ) -> None:
     schedule = await saved(product, await press(browser, "save"))
     assert (schedule.name, schedule.cron_expression, schedule.timezone) == ("Nightly", "30 2 * * *", "Europe/Berlin")
-    assert (schedule.overlap_policy, schedule.alert_grace_seconds, schedule.created_by) == ("queue_one", 600, "ops")
+    assert (schedule.overlap_policy, schedule.alert_grace_seconds, schedule.created_by) == ("queue_one", 600, "service")
     assert schedule.arguments == {"note": "hello"}
     template = (await product.client.get(f"/api/job-templates/{schedule.job_template_id}")).json()
-    assert (template["name"], template["kind"], template["created_by"]) == ("Nightly", "noop", "ops")
+    assert (template["name"], template["kind"], template["created_by"]) == ("Nightly", "noop", "service")
 
 
 async def test_saving_for_a_template_needs_no_name(product: Product, browser: httpx.AsyncClient) -> None:

@@ -205,7 +205,7 @@ async def test_a_double_click_on_run_now_starts_one_run(product: Product, browse
     assert {answer.status_code for answer in answers} == {303}
     assert answers[0].headers["location"] == answers[1].headers["location"]
     run = await run_row(product.db, answers[0].headers["location"].rpartition("/")[2])
-    assert (run.trigger, run.triggered_by, run.state) == ("manual", "ops", "pending")
+    assert (run.trigger, run.triggered_by, run.state) == ("manual", "service", "pending")
 
 
 async def test_run_now_says_why_the_overlap_policy_refuses(product: Product, browser: httpx.AsyncClient) -> None:
