@@ -3,14 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 import httpcore
 import httpx
 
+from backend.core.addresses import Resolver
 from backend.core.errors import PermanentError, TransientError
-from backend.jobs.addresses import Resolver
+from backend.core.outbound import CheckedTransport
 from backend.jobs.kinds import HttpRequestParameters, statuses
 
 # How much of an answer is read, and how much of that is kept.
@@ -19,74 +19,6 @@ KEPT_BYTES = 64 * 1024
 _MAX_HOPS = 5
 _LONGEST_WAIT = 3600.0
 _TRY_AGAIN = {408, 425, 429}
-
-# Made once, since it takes 20 ms.
-_TLS = httpx.create_ssl_context()
-
-
-class _CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Resolves a name once, checks what it found and connects to that very address; TLS still checks the name."""
-
-    def __init__(self, resolve: Resolver) -> None:
-        self._inner = httpcore.AnyIOBackend()
-        self._resolve = resolve
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        address = await self._resolve(host, port)
-        return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
-
-
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, stream: httpcore.Response) -> None:
-        self._response = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._response.aiter_stream():
-            yield part
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
-
-
-class _CheckedTransport(httpx.AsyncBaseTransport):
-    """httpx's own transport takes no network backend; this one does no more than hand requests to a pool that has one."""
-
-    def __init__(self, resolve: Resolver) -> None:
-        self._pool = httpcore.AsyncConnectionPool(ssl_context=_TLS, network_backend=_CheckedNetwork(resolve))
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if not isinstance(request.stream, httpx.AsyncByteStream):
-            raise TypeError("an asynchronous client sends asynchronous streams")
-        response = await self._pool.handle_async_request(
-            httpcore.Request(
-                method=request.method,
-                url=httpcore.URL(
-                    scheme=request.url.raw_scheme,
-                    host=request.url.raw_host,
-                    port=request.url.port,
-                    target=request.url.raw_path,
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(
-            response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
-        )
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +77,7 @@ async def _answer(wish: HttpRequestParameters, resolve: Resolver) -> _Answer:
     # `identity`: a small answer must not unpack to a large one.
     headers |= {"accept-encoding": "identity", "user-agent": "Beatline"}
     headers |= {name.lower(): value for name, value in wish.headers.items()}
-    transport = _CheckedTransport(resolve)
+    transport = CheckedTransport(resolve)
     async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=wish.timeout_seconds) as client:
         request: httpx.Request | None = client.build_request(wish.method, wish.url, content=content, headers=headers)
         hops = 0

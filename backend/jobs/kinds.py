@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from backend.celery_app import QUEUE_LIMITS, TASK_ROUTES
 from backend.config import Config
-from backend.jobs.addresses import literal_refusal
+from backend.core.addresses import literal_refusal
 
 # A run's own time limit must strike before the worker's, which kills the process: 30 s soft, 10 s to record it.
 TIME_LIMIT_MARGIN = 40

@@ -1,25 +1,25 @@
-"""The tasks of the kinds of job, and the notification of an alert."""
+"""The tasks of the kinds of job, and the notifications of alerts."""
 
 import asyncio
 import logging
 from functools import partial
 from typing import Any, Literal
 
-import httpx
 from pydantic import ValidationError
 
+from backend.config import Config
+from backend.core.addresses import resolve
 from backend.core.errors import NotFound, PermanentError, TransientError
 from backend.core.runtime import Runtime, task
 from backend.jobs import http_calls
 from backend.jobs import service as jobs
-from backend.jobs.addresses import resolve
 from backend.jobs.kinds import HttpRequestParameters, NoopParameters, Parameters, SleepParameters
 from backend.jobs.run_schemas import AlertRead
+from backend.notifications import service as notifications
 
 log = logging.getLogger(__name__)
 
-_WEBHOOK_SECONDS = 20.0
-_TRY_AGAIN = 429
+_NAME_CHARACTERS = 150
 
 
 def _read(model: type[Parameters], arguments: dict[str, Any]) -> Any:
@@ -63,22 +63,45 @@ async def sleep(runtime: Runtime, **arguments: Any) -> dict[str, object]:  # noq
 
 @task(max_retries=5, time_limit=60)
 async def send_job_alert(runtime: Runtime, *, alert_id: int, event: Literal["opened", "resolved"]) -> dict[str, object]:
-    """Tell of an incident, or of its end: a line in the log and, where BEATLINE_ALERT_WEBHOOK_URL is set, a POST.
+    """Tell of an incident, or of its end: a line in the log, and a notification to BEATLINE_ALERT_WEBHOOK_URL and NOTIFY_ALERTS.
 
-    A second delivery tells it again. A schedule that has been deleted takes its alerts with it: nothing is told.
+    A second delivery notifies nobody twice. A schedule that has been deleted takes its alerts with it: nothing is told.
     """
+    targets = _targets(runtime.config)
     try:
         async with runtime.db.transaction() as session:
             alert = await jobs.read_alert(session, alert_id)
+            text = _line(alert, event)
+            if targets:
+                await notifications.notify(
+                    session,
+                    to=targets,
+                    template="job_alert",
+                    context={
+                        "event": event,
+                        "kind": alert.kind,
+                        "schedule": _one_line(alert.schedule_name),
+                        "text": text,
+                    },
+                    payload={"event": event, "text": text, "alert": alert.model_dump(mode="json")},
+                    dedup_key=f"job-alert:{alert_id}:{event}",
+                    actor="beat",
+                )
     except NotFound:
         return {"told": False}
-    text = _line(alert, event)
     log.log(logging.WARNING if event == "opened" else logging.INFO, "%s", text)
-    if runtime.config.alert_webhook_url:
-        await _post(
-            runtime.config.alert_webhook_url, {"event": event, "text": text, "alert": alert.model_dump(mode="json")}
-        )
-    return {"told": True, "text": text, "webhook": bool(runtime.config.alert_webhook_url)}
+    return {"told": True, "text": text, "channels": sorted({str(target.channel) for target in targets})}
+
+
+def _targets(config: Config) -> list[notifications.Target]:
+    own = [notifications.Target(notifications.Channel(channel), address) for channel, address in config.notify.alerts]
+    hook = notifications.Target(notifications.Channel.WEBHOOK, notifications.ALERTS)
+    return [hook, *own] if config.alert_webhook_url else own
+
+
+def _one_line(name: str) -> str:
+    """A schedule's name as a part of a subject."""
+    return "".join(letter if letter.isprintable() else " " for letter in name)[:_NAME_CHARACTERS]
 
 
 def _line(alert: AlertRead, event: str) -> str:
@@ -87,16 +110,3 @@ def _line(alert: AlertRead, event: str) -> str:
     if event == "resolved":
         return f"ALERT resolved: {schedule} has succeeded again; it was {alert.kind}, {expected}"
     return f"ALERT {alert.kind}: {schedule}, {expected}: {alert.message}"
-
-
-async def _post(url: str, body: dict[str, object]) -> None:
-    # The operator's own setting, so that it may lead anywhere; it may hold a secret, so that no error names it.
-    try:
-        async with httpx.AsyncClient(timeout=_WEBHOOK_SECONDS) as client:
-            answer = await client.post(url, json=body)
-    except httpx.HTTPError as fault:
-        raise TransientError(f"the alert webhook cannot be reached: {type(fault).__name__}") from fault
-    if answer.status_code >= 500 or answer.status_code == _TRY_AGAIN:
-        raise TransientError(f"the alert webhook answered {answer.status_code}")
-    if answer.status_code >= 300:
-        raise PermanentError(f"the alert webhook answered {answer.status_code}")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from backend.core.addresses import resolve
 from backend.core.errors import PermanentError, TransientError
 from backend.jobs import http_calls
-from backend.jobs.addresses import resolve
 from backend.jobs.kinds import HttpRequestParameters
 from devstack.readiness import free_port
 from tests.jobs.web import Site, running_site

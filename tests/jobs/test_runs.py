@@ -25,7 +25,7 @@ async def test_run_now_makes_a_run_out_of_the_schedule(product: Product) -> None
     assert answer.status_code == 202
     run = answer.json()
     assert answer.headers["Location"] == f"{RUNS}/{run['id']}"
-    assert (run["state"], run["trigger"], run["triggered_by"], run["kind"]) == ("pending", "manual", "api", "noop")
+    assert (run["state"], run["trigger"], run["triggered_by"], run["kind"]) == ("pending", "manual", "service", "noop")
     row = await run_row(product.db, run["id"])
     assert (row.arguments, row.max_attempts, row.timeout_seconds, row.serial) == ({"note": "x"}, 4, 9, True)
     assert row.relay_until is None
@@ -120,7 +120,7 @@ async def test_a_backfill_runs_what_has_no_run_and_repeating_adds_nothing(produc
         {"occurrences": 5, "created": 3, "present": 2, "next_from": None},
     )
     row = await run_row(product.db, run_id(schedule_id, FIRST + timedelta(hours=2), "backfill"))
-    assert (row.state, row.trigger, row.triggered_by) == ("waiting", "backfill", "api")
+    assert (row.state, row.trigger, row.triggered_by) == ("waiting", "backfill", "service")
     assert (await product.client.post(url, json=body)).json()["created"] == 0
 
 

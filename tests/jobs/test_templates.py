@@ -29,7 +29,7 @@ async def test_a_template_is_made_read_edited_and_deleted(product: Product) -> N
     url = made.headers["Location"]
     assert url == f"{URL}/{template['id']}"
     assert (template["name"], template["kind_label"], template["schedules"]) == ("Nap", "Sleep", 0)
-    assert (template["parameters"], template["created_by"]) == ({"seconds": 2}, "api")
+    assert (template["parameters"], template["created_by"]) == ({"seconds": 2}, "service")
     edited = await product.client.patch(url, json={"description": "short"}, headers={"If-Match": made.headers["ETag"]})
     assert (edited.json()["description"], edited.json()["version"]) == ("short", 2)
     stale = await product.client.patch(url, json={"name": "x", "version": 1})

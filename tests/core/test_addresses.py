@@ -2,8 +2,8 @@
 
 import pytest
 
+from backend.core.addresses import literal_refusal, refusal, resolve
 from backend.core.errors import PermanentError, TransientError
-from backend.jobs.addresses import literal_refusal, refusal, resolve
 
 ALLOWED = ["8.8.8.8", "2606:4700:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"]
 REFUSED = [

@@ -1,4 +1,4 @@
-"""Which network addresses a job may call: those of the open Internet, unless the operator allows more."""
+"""Which network addresses may be called at people's wish: those of the open Internet, unless the operator allows more."""
 
 import asyncio
 import ipaddress
@@ -6,6 +6,8 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from backend.core.errors import PermanentError, TransientError
+
+JOBS_SETTING = "JOBS_HTTP_ALLOW_PRIVATE"
 
 # Host and port to the IP address to connect to.
 Resolver = Callable[[str, int], Awaitable[str]]
@@ -27,26 +29,26 @@ def _embedded(address: Address) -> Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
-def refusal(text: str) -> str | None:
-    """Why an IP address may not be called; None when it may."""
+def refusal(text: str, setting: str = JOBS_SETTING) -> str | None:
+    """Why an IP address may not be called; None when it may. `setting` is the variable that allows it."""
     address = _embedded(ipaddress.ip_address(text))
     for name in ("loopback", "link_local", "multicast", "unspecified", "reserved", "private"):
         if getattr(address, f"is_{name}"):
-            return f"{text} is a {name.replace('_', '-')} address; JOBS_HTTP_ALLOW_PRIVATE=on allows it"
+            return f"{text} is a {name.replace('_', '-')} address; {setting}=on allows it"
     if not address.is_global or address == _AZURE_HOST:
-        return f"{text} is not an address of the open Internet; JOBS_HTTP_ALLOW_PRIVATE=on allows it"
+        return f"{text} is not an address of the open Internet; {setting}=on allows it"
     return None
 
 
-def literal_refusal(host: str) -> str | None:
+def literal_refusal(host: str, setting: str = JOBS_SETTING) -> str | None:
     """`refusal` for a host that is an IP address as it stands; None for a name, which is checked when it is resolved."""
     try:
-        return refusal(host)
+        return refusal(host, setting)
     except ValueError:
         return None
 
 
-async def resolve(host: str, port: int, *, allow_private: bool) -> str:
+async def resolve(host: str, port: int, *, allow_private: bool, setting: str = JOBS_SETTING) -> str:
     """The IP address to connect to. PermanentError when any address of the host may not be called; TransientError when the
     name cannot be resolved.
 
@@ -59,7 +61,7 @@ async def resolve(host: str, port: int, *, allow_private: bool) -> str:
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     if not allow_private:
         for address in addresses:
-            problem = refusal(address)
+            problem = refusal(address, setting)
             if problem:
                 raise PermanentError(f"{host}: {problem}")
     return addresses[0]
