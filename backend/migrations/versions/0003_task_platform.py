@@ -16,6 +16,18 @@ def upgrade() -> None:
     # A migration must not queue in front of the calls: it gives up and can be started again.
     op.execute("set local lock_timeout = '5s'")
     op.create_table(
+        "cache_schedules",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("interval_seconds", sa.Integer(), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("updated_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("interval_seconds between 60 and 604800", name=op.f("ck_cache_schedules_interval")),
+        sa.PrimaryKeyConstraint("kind", name=op.f("pk_cache_schedules")),
+    )
+    op.create_table(
         "dead_letters",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("task", sa.Text(), nullable=False),
@@ -128,5 +140,12 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    for table in ("worker_heartbeats", "sent_tasks", "health_checks", "example_charges", "dead_letters"):
+    for table in (
+        "worker_heartbeats",
+        "sent_tasks",
+        "health_checks",
+        "example_charges",
+        "dead_letters",
+        "cache_schedules",
+    ):
         op.drop_table(table)

@@ -60,6 +60,13 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
     )
+    op.create_index(
+        "ix_notifications_accepted_at_bulk",
+        "notifications",
+        ["accepted_at"],
+        unique=False,
+        postgresql_where=sa.text("kind = 'bulk'"),
+    )
     op.create_index("ix_notifications_created_at_id", "notifications", ["created_at", "id"], unique=False)
     op.create_index(
         "ix_notifications_user_id_created_at_id", "notifications", ["user_id", "created_at", "id"], unique=False
