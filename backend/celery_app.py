@@ -36,6 +36,9 @@ from backend.environment import ConfigError
 # Above the longest hard time limit of any task: Redis hands a message out again once this has passed unacknowledged.
 VISIBILITY_TIMEOUT = 7_200
 
+# A message that workers die with is given out this often again, and then is a dead letter.
+DELIVERY_LIMIT = 10
+
 # The longest hard time limit of the tasks of each queue, seconds.
 QUEUE_LIMITS = {"default": 300, "high_priority": 300, "low_priority": 3_600, "scheduled": 300, "audio": 5_400}
 
@@ -57,6 +60,18 @@ TASK_ROUTES = {
     "worker_health_check": {"queue": "scheduled"},
     "health_check": {"queue": "scheduled"},
     "cleanup_celery_data": {"queue": "scheduled"},
+    "cleanup_recordings": {"queue": "audio"},
+    "cleanup_expired_sessions": {"queue": "scheduled"},
+    "sync_user_stats": {"queue": "scheduled"},
+    "log_operation": {"queue": "default"},
+    "log_login": {"queue": "default"},
+    "sweep_audit_outbox": {"queue": "scheduled"},
+    "send_notification": {"queue": "high_priority"},
+    "send_email": {"queue": "high_priority"},
+    "deliver_notification": {"queue": "high_priority"},
+    "deliver_notifications": {"queue": "scheduled"},
+    "send_bulk_email": {"queue": "low_priority"},
+    "load_cache_schedules": {"queue": "scheduled"},
     "noop": {"queue": "default"},
     "sleep": {"queue": "low_priority"},
 }
@@ -109,6 +124,21 @@ def beat_schedule(config: Config) -> dict[str, dict[str, Any]]:
             "schedule": ZonedCrontab("UTC"),
             "options": {"expires": 50},
         },
+        "sweep-audit-outbox": {
+            "task": "sweep_audit_outbox",
+            "schedule": ZonedCrontab("UTC"),
+            "options": {"expires": 50},
+        },
+        "deliver-notifications": {
+            "task": "deliver_notifications",
+            "schedule": ZonedCrontab("UTC"),
+            "options": {"expires": 50},
+        },
+        "load-cache-schedules": {
+            "task": "load_cache_schedules",
+            "schedule": ZonedCrontab("UTC"),
+            "options": {"expires": 50},
+        },
         "worker-health-check": {
             "task": "worker_health_check",
             "schedule": ZonedCrontab("UTC", minute="*/5"),
@@ -119,6 +149,21 @@ def beat_schedule(config: Config) -> dict[str, dict[str, Any]]:
             "task": "cleanup_celery_data",
             "schedule": ZonedCrontab("UTC", minute=0, hour="*/6"),
             "options": {"expires": 3600},
+        },
+        "cleanup-recordings": {
+            "task": "cleanup_recordings",
+            "schedule": ZonedCrontab("UTC", minute=30, hour="*/6"),
+            "options": {"expires": 3 * 3600},
+        },
+        "cleanup-expired-sessions": {
+            "task": "cleanup_expired_sessions",
+            "schedule": ZonedCrontab("UTC", minute=0, hour=0),
+            "options": {"expires": 6 * 3600},
+        },
+        "sync-user-stats": {
+            "task": "sync_user_stats",
+            "schedule": ZonedCrontab("UTC", minute=0),
+            "options": {"expires": 1800},
         },
     }
 
@@ -135,7 +180,7 @@ def _queues(config: Config) -> list[Queue]:
             durable=True,
             queue_arguments={
                 "x-queue-type": "quorum",
-                "x-delivery-limit": 10,
+                "x-delivery-limit": DELIVERY_LIMIT,
                 "x-dead-letter-exchange": "beatline.dlx",
                 "x-dead-letter-routing-key": name,
                 "x-consumer-timeout": (limit + 300) * 1000,

@@ -16,6 +16,8 @@ from alembic.util import CommandError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from backend import models
+from backend.accounts import commands as users
+from backend.audit import commands as audit
 from backend.calls import service as calls
 from backend.calls.schemas import CallSummary, ImportRead
 from backend.config import Config
@@ -52,6 +54,8 @@ app = typer.Typer(
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(runs.app, name="runs")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(audit.app, name="audit")
+app.add_typer(users.app, name="users")
 app.command("queues")(dead_letters.show_queues)
 
 

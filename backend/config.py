@@ -36,6 +36,64 @@ class Signing:
 
 
 @dataclass(frozen=True, slots=True)
+class Accounts:
+    """Who signs in, and how long that lasts. Without `token_key` tokens are signed by a key that the service key gives."""
+
+    token_key: str
+    admin_username: str
+    admin_password: str
+    access_seconds: int
+    session_days: int
+    retention_days: int
+    login_attempts: int
+    login_address_attempts: int
+    trusted_proxies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Smtp:
+    """The mail server. `tls`: from the start (`tls`), after STARTTLS (`starttls`), or not at all (`off`); `ca` as in Tls."""
+
+    host: str
+    port: int
+    username: str
+    password: str
+    tls: str
+    ca: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """How notifications leave. `sender` is an e-mail address with or without a name; `apprise` URLs by target.
+
+    `alerts` are (channel, address) pairs that are told of the incidents of schedules, besides BEATLINE_ALERT_WEBHOOK_URL.
+    """
+
+    sender: str
+    webhook_secret: bytes
+    webhook_allow_private: bool
+    apprise: Mapping[str, str]
+    alerts: tuple[tuple[str, str], ...]
+    max_tries: int
+    bulk_per_second: float
+    retention_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """For how many days what grows is kept; 0: for ever."""
+
+    operations: int
+    logins: int
+    sent_tasks: int
+    health: int
+    imports: int
+    call_events: int
+    calls: int
+    recordings: int
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting of every process. Durations are seconds, except where a name says days."""
 
@@ -49,6 +107,7 @@ class Config:
     database_url: str
     api_url: str
     service_key: str
+    accounts: Accounts
     livekit_url: str
     livekit_api_key: str
     livekit_api_secret: str
@@ -81,10 +140,14 @@ class Config:
     transcription_threads: int
     run_lease_seconds: float
     queue_timeout_seconds: float
+    send_rate: str
     run_retention_days: int
     dead_letter_retention_days: int
+    retention: Retention
     jobs_http_allow_private: bool
     alert_webhook_url: str
+    smtp: Smtp | None
+    notify: Notify
     log_level: str
 
     @property
@@ -125,6 +188,37 @@ def _signing(read: Reader) -> Signing | None:
     return None
 
 
+def _accounts(read: Reader) -> Accounts:
+    accounts = Accounts(
+        token_key=read.value("BEATLINE_TOKEN_KEY", env.secret, ""),
+        admin_username=read.value("BEATLINE_ADMIN_USERNAME", env.text, ""),
+        admin_password=read.value("BEATLINE_ADMIN_PASSWORD", env.text, ""),
+        access_seconds=read.value("BEATLINE_ACCESS_TOKEN_SECONDS", env.whole(30, 86_400), "900"),
+        session_days=read.value("BEATLINE_SESSION_DAYS", env.whole(1, 365), "14"),
+        retention_days=read.value("BEATLINE_SESSION_RETENTION_DAYS", env.whole(0, 3650), "30"),
+        login_attempts=read.value("BEATLINE_LOGIN_ATTEMPTS", env.whole(3, 1_000), "10"),
+        login_address_attempts=read.value("BEATLINE_LOGIN_ADDRESS_ATTEMPTS", env.whole(3, 100_000), "100"),
+        trusted_proxies=read.value("BEATLINE_TRUSTED_PROXIES", env.networks, ""),
+    )
+    if bool(accounts.admin_username) != bool(accounts.admin_password):
+        read.problems.append("BEATLINE_ADMIN_USERNAME and BEATLINE_ADMIN_PASSWORD must be set together")
+    return accounts
+
+
+def _retention(read: Reader) -> Retention:
+    days = env.whole(0, 3650)
+    return Retention(
+        operations=read.value("BEATLINE_OPERATION_LOG_RETENTION_DAYS", days, "400"),
+        logins=read.value("BEATLINE_LOGIN_LOG_RETENTION_DAYS", days, "400"),
+        sent_tasks=read.value("BEATLINE_SENT_TASK_RETENTION_DAYS", days, "7"),
+        health=read.value("BEATLINE_HEALTH_RETENTION_DAYS", days, "7"),
+        imports=read.value("BEATLINE_IMPORT_RETENTION_DAYS", days, "90"),
+        call_events=read.value("CALLS_EVENT_RETENTION_DAYS", days, "400"),
+        calls=read.value("CALLS_RETENTION_DAYS", days, "0"),
+        recordings=read.value("CALLS_RECORDING_RETENTION_DAYS", days, "0"),
+    )
+
+
 def _redis_url(read: Reader, database: int) -> str:
     host = read.value("REDIS_HOST", env.text, "127.0.0.1")
     port = read.value("REDIS_PORT", env.whole(1, 65535), "6379")
@@ -162,6 +256,43 @@ def _broker_url(read: Reader) -> str:
     return f"{'amqps' if tls else 'amqp'}://{user}:{password}@{host}:{port}/{vhost}"
 
 
+def _smtp(read: Reader) -> Smtp | None:
+    """None without a host: e-mail is not set up."""
+    tls = read.value("SMTP_TLS", env.choice("starttls", "tls", "off"), "starttls")
+    smtp = Smtp(
+        host=read.value("SMTP_HOST", env.text, ""),
+        port=read.value("SMTP_PORT", env.whole(1, 65535), {"starttls": "587", "tls": "465", "off": "25"}[tls]),
+        username=read.value("SMTP_USERNAME", env.text, ""),
+        password=read.value("SMTP_PASSWORD", env.text, ""),
+        tls=tls,
+        ca=read.value("SMTP_TLS_CA", env.file, ""),
+    )
+    if bool(smtp.username) != bool(smtp.password):
+        read.problems.append("SMTP_USERNAME and SMTP_PASSWORD must be set together")
+    if smtp.password and tls == "off":
+        read.problems.append("SMTP_PASSWORD needs SMTP_TLS=starttls or tls")
+    return smtp if smtp.host else None
+
+
+def _notify(read: Reader) -> Notify:
+    notify = Notify(
+        sender=read.value("NOTIFY_FROM", env.mailbox, ""),
+        webhook_secret=read.value("NOTIFY_WEBHOOK_SECRET", env.webhook_secret, ""),
+        webhook_allow_private=read.value("NOTIFY_WEBHOOK_ALLOW_PRIVATE", env.switch, "off"),
+        apprise=read.value("NOTIFY_APPRISE_URLS", env.named_urls, ""),
+        alerts=read.value("NOTIFY_ALERTS", env.targets("email", "apprise"), ""),
+        max_tries=read.value("NOTIFY_MAX_TRIES", env.whole(1, 50), "12"),
+        bulk_per_second=read.value("NOTIFY_BULK_PER_SECOND", env.number(0.1, 10_000), "10"),
+        retention_days=read.value("NOTIFY_RETENTION_DAYS", env.whole(0, 3650), "90"),
+    )
+    if read.environ.get("SMTP_HOST", "").strip() and not notify.sender:
+        read.problems.append("SMTP_HOST needs NOTIFY_FROM, the sender's address")
+    for channel, name in notify.alerts:
+        if channel == "apprise" and name not in notify.apprise:
+            read.problems.append(f"NOTIFY_ALERTS names apprise:{name}, which NOTIFY_APPRISE_URLS does not")
+    return notify
+
+
 _DEFAULT_WINDOW, _DEFAULT_LIMIT = "10:00-19:00", "09:00-21:00"
 
 
@@ -179,6 +310,7 @@ def load(environ: Mapping[str, str]) -> Config:
         database_url=read.value("DATABASE_URL", env.url("postgresql"), ""),
         api_url=read.value("BEATLINE_API_URL", env.url("http", "https"), "http://127.0.0.1:8000"),
         service_key=read.value("BEATLINE_SERVICE_KEY", env.secret, ""),
+        accounts=_accounts(read),
         livekit_url=read.value("LIVEKIT_URL", env.url("http", "https", "ws", "wss"), "http://127.0.0.1:7880"),
         livekit_api_key=read.value("LIVEKIT_API_KEY", env.text, ""),
         livekit_api_secret=read.value("LIVEKIT_API_SECRET", env.secret, ""),
@@ -212,10 +344,14 @@ def load(environ: Mapping[str, str]) -> Config:
         transcription_threads=read.value("TRANSCRIPTION_THREADS", env.whole(0, 256), "0"),
         run_lease_seconds=read.value("BEATLINE_RUN_LEASE_SECONDS", env.number(2, 3600), "60"),
         queue_timeout_seconds=read.value("BEATLINE_QUEUE_TIMEOUT_SECONDS", env.number(1, 86_400), "600"),
+        send_rate=read.value("BEATLINE_SEND_RATE", env.rate, "600/minute"),
         run_retention_days=read.value("BEATLINE_RUN_RETENTION_DAYS", env.whole(0, 3650), "90"),
         dead_letter_retention_days=read.value("BEATLINE_DEAD_LETTER_RETENTION_DAYS", env.whole(0, 3650), "90"),
+        retention=_retention(read),
         jobs_http_allow_private=read.value("JOBS_HTTP_ALLOW_PRIVATE", env.switch, "off"),
         alert_webhook_url=read.value("BEATLINE_ALERT_WEBHOOK_URL", env.url("http", "https"), ""),
+        smtp=_smtp(read),
+        notify=_notify(read),
         log_level=read.value("LOG_LEVEL", env.choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
     )
     read.check_unknown()

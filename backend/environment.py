@@ -5,12 +5,16 @@ Standard library only: Beat imports this file. A parser takes a text and returns
 
 from __future__ import annotations
 
+import base64
+import binascii
 import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import time
+from email.utils import formataddr, parseaddr
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -18,8 +22,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 T = TypeVar("T")
 
-_OWN_PREFIXES = ("BEATLINE_", "CALLS_", "JOBS_", "TRANSCRIPTION_")
+_OWN_PREFIXES = ("BEATLINE_", "CALLS_", "JOBS_", "NOTIFY_", "SMTP_", "TRANSCRIPTION_")
 _MIN_SECRET = 32
+_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,40}$")
+# What mail servers take everywhere; quoted local parts and addresses beyond ASCII are not among it.
+_EMAIL = re.compile(
+    r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?=.{1,255}$)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*$"
+)
 _E164 = re.compile(r"^\+[1-9][0-9]{6,14}$")
 _END_OF_DAY = time.max
 
@@ -175,7 +184,89 @@ def region(value: str) -> str:
     return value
 
 
+def networks(value: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in value.split(",") if part.strip())
+    for part in found:
+        try:
+            ip_network(part)
+        except ValueError as fault:
+            raise ValueError(
+                "must be IP addresses and networks such as 10.0.0.0/8, with commas between them"
+            ) from fault
+    return found
+
+
+def rate(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,6}/(second|minute|hour|day)", value):
+        raise ValueError("must be a rate such as 600/minute; its spans are second, minute, hour and day")
+    return value
+
+
 def file(value: str) -> str | None:
     if value and not (Path(value).is_absolute() and os.access(value, os.R_OK) and Path(value).is_file()):
         raise ValueError("must be the absolute path of a file that can be read")
     return value or None
+
+
+def email(value: str) -> str:
+    """An e-mail address, alone. ValueError for anything else, line breaks included."""
+    if not _EMAIL.fullmatch(value) or ".." in value or value.startswith(".") or ".@" in value:
+        raise ValueError("must be an e-mail address such as ops@example.net")
+    return value
+
+
+def mailbox(value: str) -> str:
+    """An e-mail address with or without a name before it; empty is left empty."""
+    name, address = parseaddr(value)
+    if not value:
+        return value
+    try:
+        email(address)
+    except ValueError:
+        address = ""
+    if not address or not value.isprintable():
+        raise ValueError('must be an e-mail address, such as "Beatline <beatline@example.net>"')
+    return formataddr((name, address))
+
+
+def webhook_secret(value: str) -> bytes:
+    """The key's bytes. The form is that of standardwebhooks.com: whsec_ and Base64 of 24 to 64 bytes."""
+    if not value:
+        return b""
+    try:
+        key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not value.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise ValueError(
+            'must be whsec_ and Base64 of 24 to 64 bytes; `echo "whsec_$(openssl rand -base64 32)"` makes one'
+        )
+    return key
+
+
+def named_urls(value: str) -> dict[str, str]:
+    """`name=url` pairs with spaces between them."""
+    found: dict[str, str] = {}
+    for pair in value.split():
+        name, _, url = pair.partition("=")
+        if not _NAME.match(name) or "://" not in url or name in found:
+            raise ValueError(
+                "must be pairs such as ops=slack://... with spaces between them, each name once, in small letters"
+            )
+        found[name] = url
+    return found
+
+
+def targets(*channels: str) -> Callable[[str], tuple[tuple[str, str], ...]]:
+    """`channel:address` words; those of `email` hold an address, the others a name."""
+
+    def parse(value: str) -> tuple[tuple[str, str], ...]:
+        found = []
+        for word in value.split():
+            channel, _, address = word.partition(":")
+            if channel not in channels or not (channel == "email" or _NAME.match(address)):
+                raise ValueError(f"must be words such as email:ops@example.net; channels are {', '.join(channels)}")
+            found.append((channel, email(address) if channel == "email" else address))
+        return tuple(dict.fromkeys(found))
+
+    return parse

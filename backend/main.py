@@ -5,8 +5,17 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from backend import models
+from backend.accounts import api as accounts_api
+from backend.accounts import users_api
+from backend.accounts.first_admin import first_admin, wanted
+from backend.accounts.service import authenticator
+from backend.audit import api as audit_api
+from backend.audit.middleware import Audit
+from backend.audit.service import Recorder
+from backend.caches import api as caches_api
 from backend.calls import api as calls_api
 from backend.calls.service import Dialer
 from backend.calls.telephony.livekit import LiveKit
@@ -14,6 +23,7 @@ from backend.celery_app import settings
 from backend.config import Config, stop
 from backend.core import web
 from backend.core.db import Database
+from backend.core.describing import DescribedApi
 from backend.core.keyspace import open_redis
 from backend.core.logging import configure_logging
 from backend.core.queue import Sender, send_task
@@ -22,8 +32,13 @@ from backend.environment import ConfigError
 from backend.jobs import api as jobs_api
 from backend.jobs import run_api as job_runs_api
 from backend.jobs.offering import offer_kinds
+from backend.notifications import api as notifications_api
+from backend.notifications import outbox_api
+from backend.notifications.offering import offer_notifications
+from backend.ops import metrics
 from backend.ops import routes as ops
-from backend.ops.context import FOLDER, Refusal, SignInRequired, ask_to_sign_in, show_refusal
+from backend.ops.access import SignInRequired, ask_to_sign_in
+from backend.ops.context import FOLDER, Refusal, show_refusal
 from backend.queues import api as queues_api
 from backend.queues import letters_api
 
@@ -31,6 +46,7 @@ from backend.queues import letters_api
 def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
     """The application for `config`. Raises ConfigError when something it needs is not set."""
     config.require("DATABASE_URL", "BEATLINE_SERVICE_KEY", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
+    admin = wanted(config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -38,31 +54,52 @@ def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
         telephony = LiveKit(config)
         dialer = Dialer(db, telephony, config)
         app.state.db, app.state.telephony, app.state.dialer = db, telephony, dialer
+        recorder = Recorder(db, send)
+        recorder.start()
+        app.state.recorder = recorder
         redis = open_redis(config)
         app.state.rates = Rates(redis)
         try:
-            yield
+            async with first_admin(db, admin):
+                yield
         finally:
             # A phone that rings is waited for: its answer is known to this process alone.
             await dialer.drain(config.calls_ring_seconds + 10)
             await telephony.close()
+            await recorder.close()
             await redis.aclose()
             await db.close()
 
     offer_kinds()
-    app = FastAPI(title="Beatline", version="0.1.0", lifespan=lifespan)
+    offer_notifications()
+    app = DescribedApi(title="Beatline", version="0.1.0", lifespan=lifespan)
     app.state.config = config
+    # Inside of what gives requests their ids.
+    app.add_middleware(Audit)
     web.install(app)
+    app.state.authenticate = authenticator(config)
+    if config.accounts.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(config.accounts.trusted_proxies))
+    app.include_router(accounts_api.router)
+    app.include_router(accounts_api.open_router)
+    app.include_router(users_api.router)
     app.include_router(calls_api.router)
     app.include_router(calls_api.open_router)
     app.include_router(jobs_api.router)
     app.include_router(job_runs_api.router)
     app.include_router(queues_api.router)
     app.include_router(letters_api.router)
+    # Before the inbox, one of whose paths takes any name.
+    app.include_router(outbox_api.router)
+    app.include_router(notifications_api.router)
+    app.include_router(audit_api.router)
+    app.include_router(caches_api.router)
+    app.include_router(metrics.router)
+    # Before the pages, whose last route takes every path that is none of theirs.
+    app.mount("/ops/static", StaticFiles(directory=FOLDER / "static"))
     app.include_router(ops.router)
     app.exception_handler(SignInRequired)(ask_to_sign_in)
     app.exception_handler(Refusal)(show_refusal)
-    app.mount("/ops/static", StaticFiles(directory=FOLDER / "static"))
     return app
 
 

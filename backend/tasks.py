@@ -1,6 +1,9 @@
 """Worker manifest: the target of `--include`; imports every domain's tasks and every table."""
 
 from backend import models
+from backend.accounts import tasks as accounts
+from backend.audit import tasks as audit
+from backend.caches import tasks as caches
 from backend.calls import tasks as calls
 from backend.celery_app import settings
 from backend.config import stop
@@ -8,10 +11,23 @@ from backend.environment import ConfigError
 from backend.examples import tasks as examples
 from backend.jobs import checking
 from backend.jobs import tasks as jobs
+from backend.notifications import tasks as notifications
 from backend.queues import tasks as queues
 from backend.recordings import tasks as recordings
 
-__all__ = ["calls", "checking", "examples", "jobs", "models", "queues", "recordings"]
+__all__ = [
+    "accounts",
+    "audit",
+    "caches",
+    "calls",
+    "checking",
+    "examples",
+    "jobs",
+    "models",
+    "notifications",
+    "queues",
+    "recordings",
+]
 
 try:
     settings.require("BEATLINE_SERVICE_KEY", "DATABASE_URL")

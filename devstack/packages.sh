@@ -1,12 +1,13 @@
 #!/bin/sh
-# What the tests need of Debian: RabbitMQ's server, and a library that gives a process a wrong clock. Root on Debian gets them
-# installed; anybody else is told how. The tests run servers of their own, on free ports.
+# What the tests need of Debian: RabbitMQ's server, a library that gives a process a wrong clock, systemd's checker of units.
+# Root on Debian gets them installed; anybody else is told how. The tests run servers of their own, on free ports.
 set -eu
 exec >&2
 
 missing=
 command -v rabbitmq-server >/dev/null 2>&1 || missing="$missing rabbitmq-server"
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
+command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 [ -n "$missing" ] || exit 0
 
 command="apt-get install -y --no-install-recommends$missing"

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import psutil
@@ -187,11 +188,12 @@ class PostgresServer(Server):
 
 @dataclass(slots=True)
 class ValkeyServer(Server):
-    """A Valkey server that writes every change to an append-only file and never evicts."""
+    """A Valkey server that writes every change to an append-only file and never evicts. `fsync`: its `appendfsync`."""
 
     directory: Path
     password: str = ""
     fast: bool = False
+    fsync: Literal["everysec", "always"] = "everysec"
 
     def service(self) -> Service:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -204,6 +206,7 @@ class ValkeyServer(Server):
                     f"port {self.port}",
                     f'dir "{self.directory}"',
                     f"appendonly {'no' if self.fast else 'yes'}",
+                    f"appendfsync {self.fsync}",
                     'save ""',
                     "maxmemory-policy noeviction",
                     f'requirepass "{self.password}"' if self.password else "protected-mode yes",
@@ -235,10 +238,12 @@ def embedded_postgres(data_dir: Path, port: int | None = None, *, fast: bool = F
 
 
 @contextlib.contextmanager
-def embedded_valkey(directory: Path, port: int | None = None, *, fast: bool = False) -> Iterator[ValkeyServer]:
+def embedded_valkey(
+    directory: Path, port: int | None = None, *, fast: bool = False, fsync: Literal["everysec", "always"] = "everysec"
+) -> Iterator[ValkeyServer]:
     """A running server over `directory` on 127.0.0.1 and `.port`; `fast` keeps nothing on disk."""
     supervisor = Supervisor(logs=directory, run=directory)
-    server = ValkeyServer(supervisor, "valkey", port or free_port(), directory, fast=fast)
+    server = ValkeyServer(supervisor, "valkey", port or free_port(), directory, fast=fast, fsync=fsync)
     try:
         server.start()
         yield server

@@ -132,7 +132,15 @@ class Stack:
         self.supervisor.wait_ready(*(service.name for service in services))
 
     def _services(self) -> tuple[Service, ...]:
-        api = ("uvicorn", "backend.main:app", "--host", "127.0.0.1", "--port", str(self.ports.api))
+        api = (
+            "uvicorn",
+            "backend.main:app",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.ports.api),
+            "--no-proxy-headers",
+        )
         simulator = Service(
             "simulator",
             (sys.executable, "-m", "backend.simulator"),

@@ -89,6 +89,7 @@ def test_a_redis_password_is_encoded() -> None:
         ("EGRESS_DIR", "egress", "absolute path"),
         ("LIVEKIT_SIP_NUMBER", "1600", "E.164"),
         ("LOG_LEVEL", "LOUD", "one of DEBUG"),
+        ("BEATLINE_SEND_RATE", "fast", "a rate such as 600/minute"),
         ("BEATLINE_SERVICE_KEY", "short", "at least 32 characters"),
     ],
 )

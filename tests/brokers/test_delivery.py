@@ -41,6 +41,17 @@ def test_messages_wait_for_a_worker_and_an_idle_one_takes_the_next_while_another
     site.marked("held-2")
 
 
+def test_tasks_are_spread_over_the_workers_one_each(site: Site) -> None:
+    workers = [site.start() for _ in range(3)]
+    for worker in workers:
+        worker.ready()
+    for number in range(3):
+        site.send("hold_until_released", f"shared-{number}")
+    takers = [site.marked(f"shared-{number}") for number in range(3)]
+    assert sorted(taker for (taker,) in takers) == sorted(str(worker.process.pid) for worker in workers)
+    (site.folder / "released").touch()
+
+
 def test_the_task_of_a_killed_worker_is_taken_over_by_another(site: Site) -> None:
     # Redis hands an unacknowledged message out again once the visibility timeout has passed: made short for the test.
     options = {"SHORT_VISIBILITY": "2"}

@@ -48,6 +48,7 @@ DOES_NOT_GROW = {
     "customers": "the agency's book: as many as it has customers",
     "policies": "the agency's book: as many as its customers have policies",
     "trunks": "one row per trunk",
+    "cache_schedules": "one row per cache",
     "do_not_call": "must be kept: whom nobody may call, and since when",
     "job_templates": "made and deleted by people",
     "job_schedules": "made and deleted by people",

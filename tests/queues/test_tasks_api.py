@@ -15,7 +15,7 @@ from backend.core.clock import utc_now
 from backend.core.db import Database
 from backend.queues.models import SentTask
 from devstack.servers import ValkeyServer
-from tests.fixtures.product import Product, eventually
+from tests.fixtures.product import Product, Start, eventually
 
 TASKS = "/api/tasks"
 DAY = 86_400
@@ -180,3 +180,19 @@ async def test_the_offers_name_their_parameters(product: Product) -> None:
     assert set(offers) >= {"noop", "sleep", "http_request"}
     assert offers["sleep"]["queue"] == "low_priority"
     assert "seconds" in offers["sleep"]["parameters"]["properties"]
+
+
+async def test_a_caller_over_the_rate_is_told_when_to_come_again_and_others_are_not(
+    start: Start, valkey: ValkeyServer
+) -> None:
+    product = await start(BEATLINE_SEND_RATE="2/hour")
+    for number in range(2):
+        answer = await product.client.post(f"{TASKS}/noop")
+        assert answer.status_code == 202
+        assert answer.headers["RateLimit"].startswith(f'"tasks";r={1 - number};t=')
+    refused = await product.client.post(f"{TASKS}/noop")
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert 0 < int(refused.headers["Retry-After"]) <= 3600
+    # Reading is not sending.
+    assert (await product.client.get(TASKS)).status_code == 200
+    app.control.purge()

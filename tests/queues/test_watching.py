@@ -198,7 +198,8 @@ async def test_old_rows_are_deleted_in_batches_and_young_ones_stay(
     await add(db, *(WorkerHeartbeat(worker=f"w{n}", last_seen=utc_now() - n * DAY) for n in (0, 6, 8, 9)))
     await add(db, *(HealthCheck(healthy=True, at=utc_now() - n * DAY) for n in (0, 6, 8)))
     done = await queues.clean(db, product.config, app, batch=2)
-    assert done == {"letters": 6, "open_letters": 1, "sent_tasks": 3, "heartbeats": 2, "health_checks": 1}
+    gone = {"dead_letters": 6, "open_letters": 1, "sent_tasks": 3, "worker_heartbeats": 2, "health_checks": 1}
+    assert {name: number for name, number in done.items() if number} == gone
     left = [await count(db, table) for table in ("dead_letters", "sent_tasks", "worker_heartbeats", "health_checks")]
     assert left == [1, 2, 2, 2]
     assert set((await queues.clean(db, product.config, app, batch=2)).values()) == {0}
@@ -217,5 +218,13 @@ def test_the_platforms_entries_are_due_as_stated() -> None:
     workers: Any = entries["worker-health-check"]["schedule"]
     assert workers.minute == set(range(0, 60, 5))
     assert entries["health-check"]["schedule"] == 300.0
-    for name in ("cleanup-celery-data", "worker-health-check", "health-check", "drain-dead-letters"):
+    caches: Any = entries["load-cache-schedules"]["schedule"]
+    assert caches.minute == set(range(60))
+    for name in (
+        "cleanup-celery-data",
+        "worker-health-check",
+        "health-check",
+        "drain-dead-letters",
+        "load-cache-schedules",
+    ):
         assert entries[name]["options"]["expires"] > 0

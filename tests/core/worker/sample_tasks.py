@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 
 from backend.core.errors import PermanentError, TransientError
@@ -51,6 +52,33 @@ async def sleep_too_long(runtime: Runtime, *, marker: str) -> None:
     except asyncio.CancelledError:
         Path(marker).touch()
         raise
+
+
+@task(time_limit=3)
+async def refuse_to_end(runtime: Runtime, *, marker: str) -> None:
+    while True:
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            log.info("not now")
+        with Path(marker).open("a") as turns:
+            turns.write("x")
+
+
+@task(time_limit=3)
+async def block_the_loop(runtime: Runtime) -> None:
+    time.sleep(8)  # noqa: ASYNC251 - that is the fault
+
+
+@task()
+async def come_twice(runtime: Runtime, *, marker: str) -> str:
+    """Waits for ever the first time."""
+    path = Path(marker)
+    with path.open("a") as starts:
+        starts.write("x")
+    while path.read_text() == "x":
+        await asyncio.sleep(0.05)
+    return "done"
 
 
 @task()
