@@ -53,6 +53,11 @@ class WatchedRequest(Request):
         if not isinstance(self.args, list | tuple) or not isinstance(self.kwargs, dict):
             raise InvalidTaskError("its arguments are not a list and a mapping")
 
+    def _announce_cancelled(self, emit_retry: bool = True) -> None:
+        """Celery tells the result store first; where that is away, too, it takes the request for a revoked one and acknowledges."""
+        self._already_cancelled = True
+        super()._announce_cancelled(emit_retry)  # type: ignore[misc]  # celery-types leaves it out
+
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft and not self.request_dict.get(RUN_HEADER):
             found = dead_letters.letter(

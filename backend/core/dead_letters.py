@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -154,7 +154,7 @@ def of_fault(task: str, request: Any, fault: BaseException, *, exhausted: bool) 
 def _kind(fault: BaseException) -> Kind:
     if isinstance(fault, PermanentError):
         return Kind.PERMANENT
-    return Kind.TIMED_OUT if isinstance(fault, SoftTimeLimitExceeded) else Kind.ERROR
+    return Kind.TIMED_OUT if isinstance(fault, SoftTimeLimitExceeded | TimeLimitExceeded) else Kind.ERROR
 
 
 _VALUES = """

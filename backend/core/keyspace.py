@@ -5,6 +5,8 @@ Redis ends a key at an instant of its own clock; whoever holds it stops earlier,
 
 import asyncio
 import contextlib
+import functools
+import hashlib
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self, cast
@@ -76,7 +78,15 @@ def open_redis(config: Config) -> Redis:
 
 async def run_script(redis: Redis, script: str, keys: list[str], *values: str | int) -> Any:
     """Run a Lua script by its digest, sending its text when the server does not know it yet."""
-    return await redis.register_script(script)(keys=keys, args=list(values))
+    try:
+        return await redis.evalsha(_digest(script), len(keys), *keys, *values)
+    except exceptions.NoScriptError:
+        return await redis.eval(script, len(keys), *keys, *values)
+
+
+@functools.cache
+def _digest(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 async def release(redis: Redis, key: str, value: str) -> bool:

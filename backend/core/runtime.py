@@ -12,14 +12,13 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 from celery import Task
-from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.exceptions import Reject, TimeLimitExceeded
 from celery.signals import after_setup_logger, worker_process_shutdown
 from redis.asyncio import Redis
 
@@ -33,6 +32,7 @@ from backend.core.dead_letter_exchange import install as install_dead_letter_exc
 from backend.core.delivery import Delivery, Postponed
 from backend.core.errors import TransientError
 from backend.core.keyspace import open_redis
+from backend.core.loop_thread import GivenUp, LoopThread, TimeLimit, celery_limits_time
 from backend.core.queue import Sender, send_task
 from backend.core.rates import Rates
 from backend.core.runs import DatabaseAway, Limits, Tracker, install_log_lines, retry_within
@@ -40,7 +40,6 @@ from backend.scheduling.publisher import RUN_HEADER
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, object]])
 
 _RETRY_BASE, _RETRY_CAP = 1.0, 60.0
@@ -89,33 +88,19 @@ def open_runtime(config: Config) -> Runtime:
     )
 
 
-class _Loop:
+class _Loop(LoopThread):
     """The event loop thread of this process and its runtime."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="beatline-loop", daemon=True)
-        self._thread.start()
-        self.runtime: Runtime = self.run(self._open(), None)
+        super().__init__()
+        self.runtime: Runtime = self.run(self._open())
 
     async def _open(self) -> Runtime:
         return open_runtime(settings)
 
-    def run(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result(timeout)
-        except SoftTimeLimitExceeded:
-            # Raised in the waiting thread; the work itself goes on until it is told.
-            future.cancel()
-            raise
-
     def close(self) -> None:
-        self.run(self.runtime.close(), 5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
+        self.run(asyncio.wait_for(self.runtime.close(), 5))
+        super().close()
 
 
 _current: list[_Loop] = []
@@ -125,13 +110,13 @@ _starting = threading.Lock()
 def _process_loop() -> _Loop:
     with _starting:
         # A forked child inherits the parent's list, not its thread.
-        if not _current or _current[0].pid != os.getpid():
+        if not _current or _current[0].pid != os.getpid() or _current[0].given_up:
             _current[:] = [_Loop()]
         return _current[0]
 
 
 def _shut_down(**_: object) -> None:
-    if _current and _current[0].pid == os.getpid():
+    if _current and _current[0].pid == os.getpid() and not _current[0].given_up:
         _current.pop().close()
 
 
@@ -193,7 +178,7 @@ def _delivery(task: "Task[Any, Any]") -> Delivery:
     return Delivery(task.request.id or "", bool((task.request.delivery_info or {}).get("redelivered")), within)
 
 
-def _run_tracked(loop: _Loop, handler: Handler, run: UUID, limits: Limits) -> object:
+def _run_tracked(loop: _Loop, handler: Handler, run: UUID, limits: Limits, time_limit: TimeLimit | None) -> object:
     runtime = loop.runtime
 
     async def work(**arguments: Any) -> object:
@@ -201,12 +186,14 @@ def _run_tracked(loop: _Loop, handler: Handler, run: UUID, limits: Limits) -> ob
         return await handler(runtime, **arguments)
 
     try:
-        return loop.run(runtime.runs.execute(run, handler.__name__, work, limits), None)
-    except DatabaseAway as fault:
+        return loop.run(runtime.runs.execute(run, handler.__name__, work, limits), time_limit)
+    except (DatabaseAway, GivenUp) as fault:
         raise Reject(fault, requeue=True) from fault
 
 
-def _run_untracked(loop: _Loop, handler: Handler, task: "Task[Any, Any]", args: Any, kwargs: Any) -> object:
+def _run_untracked(
+    loop: _Loop, handler: Handler, task: "Task[Any, Any]", args: Any, kwargs: Any, time_limit: TimeLimit | None
+) -> object:
     """The handler's answer. Every error leaves a dead letter, except the one that Celery's retry needs."""
     # Celery's request is known to the thread that took the message alone.
     request, name, message = task.request, handler.__name__, _delivery(task)
@@ -218,15 +205,21 @@ def _run_untracked(loop: _Loop, handler: Handler, task: "Task[Any, Any]", args: 
         return await handler(loop.runtime, *args, **kwargs)
 
     try:
-        return loop.run(work(), None)
+        return loop.run(work(), time_limit)
     except Postponed as fault:
         raise _postpone(task, fault) from fault
+    except GivenUp as fault:
+        raise Reject(fault, requeue=True) from fault
+    except TimeLimitExceeded as fault:
+        # Its loop is of no use any more.
+        dead_letters.record_apart(settings.database_url, dead_letters.of_fault(name, request, fault, exhausted=False))
+        raise
     except Exception as fault:
         again = isinstance(fault, TransientError) or is_outage(fault)
         last = _tries_left(task) <= 0
         if not again or last:
             ended = dead_letters.of_fault(name, request, fault, exhausted=again)
-            loop.run(dead_letters.record(loop.runtime.db, ended), None)
+            loop.run(dead_letters.record(loop.runtime.db, ended))
             raise
         after = fault.after if isinstance(fault, TransientError) else None
         tries = request.retries - _postponed(task)
@@ -239,11 +232,12 @@ def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], 
 
     It is called as `handler(runtime, **ids)`. `TransientError`, and a database that is away, are retried with backoff, at
     most `max_retries` times; any other error fails the task at once. A task that fails for good becomes a dead letter.
-    `time_limit` is seconds; the soft limit comes 30 s before.
+    `time_limit` is seconds; the soft limit comes 30 s before. Both hold on every pool: docs/operations/workers.md.
 
     A message that stands for a tracked run carries no arguments: they, the tries and the outcome are those of its row.
     """
     limits = Limits(attempts=max_retries + 1, seconds=max(1, time_limit - 35))
+    soft = max(1, time_limit - 30)
 
     def register(handler: Handler) -> Handler:
         @app.task(
@@ -252,13 +246,14 @@ def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], 
             bind=True,
             max_retries=max_retries,
             time_limit=time_limit,
-            soft_time_limit=max(1, time_limit - 30),
+            soft_time_limit=soft,
         )
         def entry(self: "Task[Any, Any]", /, *args: Any, **kwargs: Any) -> object:
             loop = _process_loop()
+            own = None if celery_limits_time() else TimeLimit(soft, time_limit)
             if self.request.get(RUN_HEADER):
-                return _run_tracked(loop, handler, UUID(self.request.id), limits)
-            return _run_untracked(loop, handler, self, args, kwargs)
+                return _run_tracked(loop, handler, UUID(self.request.id), limits, own)
+            return _run_untracked(loop, handler, self, args, kwargs, own)
 
         return handler
 

@@ -1,21 +1,19 @@
 """Async tasks in a real worker, on a real broker, on each pool."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import psycopg
 import pytest
-from celery.result import AsyncResult
 
-from backend.celery_app import app
+from backend.core.db import Database
 from backend.core.runtime import backoff
 from devstack.servers import PostgresServer, ValkeyServer
+from tests.core.worker.running import Run, worker
 
-ROOT = Path(__file__).parents[2]
-Run = Callable[..., AsyncResult[Any]]
+# A dead letter needs its table.
+pytestmark = pytest.mark.usefixtures("db")
 
 
 @pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
@@ -26,33 +24,9 @@ def run(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Run]:
     """Sends a task to a worker of the parameter's pool."""
-    app.control.purge()
     log = tmp_path_factory.mktemp("worker") / "worker.log"
-    command = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "backend.celery_app",
-        "worker",
-        "--include=tests.core.worker.sample_tasks",
-    ]
-    command += ["-P", request.param, "-c", "2", "-Q", "default", "-l", "info", "--without-mingle", "--without-gossip"]
-    with log.open("w") as output:
-        worker = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | {"DATABASE_URL": postgres.url}, stdout=output, stderr=subprocess.STDOUT
-        )
-
-    def send(name: str, **arguments: str) -> AsyncResult[Any]:
-        return app.send_task(name, kwargs=arguments, queue="default")
-
-    try:
+    with worker(log, postgres.url, "-P", request.param) as send:
         yield send
-    finally:
-        worker.terminate()
-        worker.wait(30)
-        with app.connection_or_acquire():
-            app.control.purge()
 
 
 def test_an_async_task_runs_on_one_loop_per_process(run: Run) -> None:
@@ -83,14 +57,43 @@ def test_a_task_reaches_the_database(run: Run) -> None:
     assert run("reach_the_database").get(timeout=30) == "reached"
 
 
-def test_a_soft_time_limit_cancels_the_coroutine(run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if request.node.callspec.params["run"] != "prefork":
-        # Celery knows time limits on prefork alone; the other pools let the task end by itself.
-        assert run("reach_the_database").get(timeout=30) == "reached"
-        return
+def test_a_soft_time_limit_cancels_the_coroutine(run: Run, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="SoftTimeLimitExceeded"):
         run("sleep_too_long", marker=str(tmp_path / "cancelled")).get(timeout=30)
     assert (tmp_path / "cancelled").exists()
+
+
+def test_a_hard_time_limit_ends_what_will_not_be_cancelled(
+    run: Run, tmp_path: Path, db: Database, postgres: PostgresServer
+) -> None:
+    turns = tmp_path / "turns"
+    with pytest.raises(Exception, match="TimeLimitExceeded"):
+        run("refuse_to_end", marker=str(turns)).get(timeout=30)
+    time.sleep(0.3)
+    ended = turns.stat().st_size
+    assert run("reach_the_database").get(timeout=30) == "reached"
+    time.sleep(0.5)
+    assert turns.stat().st_size == ended
+    assert letters(postgres) == [("refuse_to_end", "timed_out")]
+
+
+def test_code_that_blocks_the_loop_holds_up_no_later_task(run: Run, db: Database, postgres: PostgresServer) -> None:
+    with pytest.raises(Exception, match="TimeLimitExceeded"):
+        run("block_the_loop").get(timeout=30)
+    began = time.monotonic()
+    assert run("reach_the_database").get(timeout=30) == "reached"
+    assert time.monotonic() - began < 4
+    assert letters(postgres) == [("block_the_loop", "timed_out")]
+
+
+def letters(postgres: PostgresServer) -> list[tuple[str, str]]:
+    """Task and kind of each dead letter, once there is one."""
+    end = time.monotonic() + 15
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        while not (found := connection.execute("select task, kind from dead_letters").fetchall()):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    return found
 
 
 def test_backoff_grows_to_a_minute_and_heeds_the_other_sides_wish() -> None:

@@ -72,7 +72,8 @@ async def test_a_task_that_ends_for_good_leaves_a_dead_letter(
     assert found.incomplete is None
     if "hard" not in task:
         assert task in found.traceback or "Soft" in found.traceback
-    assert [one.task_id for one in await letters(db)] == [task_id]
+    rows = await letters(db)
+    assert [(one.task, one.task_id) for one in rows] == [(task, task_id)]
 
 
 async def test_a_tracked_run_keeps_its_own_record_and_leaves_no_letter(db: Database, worker: Path) -> None:

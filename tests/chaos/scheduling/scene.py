@@ -91,6 +91,14 @@ class Scene:
         starting, self._starting = self._starting, []
         self.supervisor.wait_ready(*starting)
 
+    def wait_for_passes(self, beats: int) -> None:
+        """Until that many Beats have looked for due schedules: one is said to start seconds before that on a busy machine."""
+        # What a claimer that has nothing to do has asked last.
+        at_it = """
+            select count(*) from pg_stat_activity
+            where application_name = 'beatline-claimer' and query like '%from job_schedules%'"""
+        self.wait_for(f"a pass of {beats} Beats", lambda: self.value(at_it) >= beats)
+
     def _beat(self, environment: dict[str, str]) -> Service:
         return self._service("beat", ("beat", "--loglevel=INFO"), "beat: Starting...", environment)
 
