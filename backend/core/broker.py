@@ -230,8 +230,16 @@ class ForgivingConsumer(Consumer):
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Celery acknowledges such a message, which leaves nothing of it; refused, it becomes a dead letter."""
         log.critical("dropped a message that cannot be decoded: %s: %r", exc, message.headers)
+        if _is_over(message):
+            return
         message.reject_log_error(log, self.connection_errors)
         task_rejected.send(sender=self, message=message, exc=exc)
+
+
+def _is_over(message: Any) -> bool:
+    """Whether the broker has forgotten it: remote control takes messages so, and to refuse one would end the connection."""
+    told_nothing = getattr(message.channel, "no_ack_consumers", None) or ()
+    return message.delivery_info.get("consumer_tag") in told_nothing
 
 
 def _unfit(headers: Any) -> Exception | None:

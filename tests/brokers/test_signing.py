@@ -51,6 +51,7 @@ def test_signed_messages_are_executed_and_no_others(
     (own_store / "stranger.pem").write_bytes(stranger.certificate.read_bytes())
     send_as(site, signing(stranger, own_store), "strangers", str(uuid4()))
     run = str(uuid4())
+    # Among the stranger's messages was an order of remote control, which is refused without an answer to the broker.
     assert send_as(site, trusted, "ours", run) == "confirmed 1, pong 1\n"
     assert len(site.marked("ours")) == 1
     # The relay's message is accepted as well: it asks for the run's row, which the test's database has not.

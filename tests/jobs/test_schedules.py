@@ -251,7 +251,9 @@ async def test_an_edit_of_the_time_takes_effect_at_once_and_withdraws_what_is_no
     assert [states[run].state for run in states] == ["cancelled", "cancelled", "pending", "waiting", "queued"]
     assert states[waiting].reason == "schedule_edited"
     story = (await product.client.get(f"/api/job-runs/{waiting}")).json()["timeline"]
-    assert ("cancelled", "the schedule was edited by service") in [(entry["event"], entry["message"]) for entry in story]
+    assert ("cancelled", "the schedule was edited by service") in [
+        (entry["event"], entry["message"]) for entry in story
+    ]
 
 
 async def test_an_edit_of_the_name_leaves_time_and_runs_alone(product: Product) -> None:

@@ -15,7 +15,7 @@ def main(mark: str, run: str) -> None:
     publisher = Publisher(app)
     confirmed = publisher.publish([Message(UUID(run), "leave_a_mark", "default")])
     publisher.close()
-    sys.stdout.write(f"confirmed {len(confirmed)}, pong {len(app.control.ping(timeout=2) or [])}\n")
+    sys.stdout.write(f"confirmed {len(confirmed)}, pong {len(app.control.ping(timeout=10, limit=1) or [])}\n")
 
 
 if __name__ == "__main__":
