@@ -3,8 +3,10 @@ PYTHON ?=
 VENV = .venv
 BIN = $(VENV)/bin
 STACK = $(BIN)/python -m devstack
+# Slow, since they start and stop many processes.
+WORKERS = tests/brokers tests/core/test_pools.py tests/core/keys/test_in_workers.py tests/devstack/test_rabbitmq.py tests/deploy/test_systemd.py
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo up down reset status test check lint format brokers acceptance schema chaos containers bench migration clean
+.PHONY: help venv packages demo up down reset status test check lint format workers acceptance schema chaos containers bench migration clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +33,7 @@ packages:
 	@sh devstack/packages.sh
 
 test: venv packages ## Run the tests with coverage
-	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/brokers -m "not acceptance and not chaos and not schema" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
+	$(BIN)/pytest -n 3 --dist loadfile $(addprefix --ignore=,$(WORKERS)) -m "not acceptance and not chaos and not schema" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
 
 lint: venv ## Check format, style, types and import direction
 	$(BIN)/ruff format --check .
@@ -45,8 +47,8 @@ format: venv ## Put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-brokers: venv packages ## Real workers on Redis and on RabbitMQ: delivery, TLS, signatures, strangers' messages
-	$(BIN)/pytest tests/brokers
+workers: venv packages ## Real workers on Redis and RabbitMQ: delivery, pools, TLS, signatures, strangers' messages
+	$(BIN)/pytest -n 2 --dist loadfile $(WORKERS)
 
 acceptance: venv ## Run the whole stack as a user does, and look at the result
 	$(BIN)/pytest tests/acceptance tests/commands

@@ -31,6 +31,7 @@ class DatabaseScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._working: tuple[asyncio.AbstractEventLoop, Engine] | None = None
+        self._told_to_stop = False
         self._asked_at = time.monotonic()
         # Celery makes a lazy one for its banner first: before it takes over the log.
         try:
@@ -50,6 +51,9 @@ class DatabaseScheduler(Scheduler):
         """Let the engine work until its claimer has made a pass, within about a second; 0: no need to sleep."""
         loop, engine = self._working = self._working or self._begin()
         loop.run_until_complete(engine.passed())
+        if self._told_to_stop:
+            # The signal's own SystemExit was lost: raised inside a finalizer, or where a library passes over every error.
+            raise SystemExit
         if engine.away_since is not None:
             self._ask_a_worker()
         return 0.0
@@ -86,6 +90,7 @@ class DatabaseScheduler(Scheduler):
 
     def close(self) -> None:
         """Give everything back. Called by the signal handler, inside a tick, and again after it: only the second can wait."""
+        self._told_to_stop = True
         if self._working is None:
             return
         loop, engine = self._working

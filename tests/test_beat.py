@@ -226,3 +226,31 @@ def test_a_signal_in_the_middle_of_a_claim_does_not_keep_the_engine_from_closing
     loop.run_until_complete(asyncio.wait_for(engine.close(), 10))
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+def test_a_signal_whose_exit_was_lost_stops_beat_after_its_pass(
+    db: Database, postgres: PostgresServer, valkey: ValkeyServer
+) -> None:
+    code = """
+import os, signal
+from celery.apps.beat import Beat
+from backend.celery_app import app
+from backend.beat import DatabaseScheduler
+
+class Lost:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+class Interrupted(DatabaseScheduler):
+    def tick(self, *args, **options):
+        Lost()
+        return super().tick(*args, **options)
+
+Beat(app=app, scheduler_cls=Interrupted, loglevel="INFO").run()
+"""
+    environment = os.environ | {"DATABASE_URL": postgres.url}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, timeout=30, capture_output=True, text=True, check=False
+    )
+    assert "Exception ignored in" in done.stderr
+    assert done.returncode == 0, done.stderr

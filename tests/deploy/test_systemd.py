@@ -78,7 +78,10 @@ def test_a_units_command_starts(
             time.sleep(0.1)
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
