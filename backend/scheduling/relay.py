@@ -16,13 +16,14 @@ from backend.scheduling.publisher import Message
 # or whose machine does.
 RELAY_SECONDS = 5.0
 
+# An array, since it is made once: `in (select … limit …)` may be run anew for each row, and then takes more than its limit.
 _CLAIM = """
 update job_runs set relay_until = clock_timestamp() + make_interval(secs => $2), relay_pid = pg_backend_pid()
-where id in (
+where id = any (array(
     select id from job_runs
     where state = 'pending' and publish_after <= now()
       and (relay_until is null or relay_until <= now() or relay_pid <> all (array(select pid from pg_stat_activity)))
-    order by publish_after limit $1 for no key update skip locked)
+    order by publish_after limit $1 for no key update skip locked))
 returning id, task, queue
 """
 

@@ -110,3 +110,11 @@ async def test_what_a_killed_process_had_claimed_is_free_at_once(
         return await claim_pending(connection, 10)
 
     assert await eventually(free, within=3) == [Message(run, "noop", "default")]
+
+
+async def test_a_batch_keeps_to_its_limit_whatever_plan_postgresql_chooses(connection: Connection) -> None:
+    for _ in range(7):
+        await add_run(connection, None, "pending", publish_after=seconds_ago(9))
+    for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material", "indexscan", "bitmapscan"):
+        await connection.execute(f"set enable_{way} = off")
+    assert len(await claim_pending(connection, 3)) == 3
