@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import backend.environment as env
 from backend.environment import ConfigError, Reader, Window
+from backend.recording_settings import Recordings, read_recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Config:
     livekit_sip_address: str
     livekit_sip_number: str
     egress_dir: Path
-    recordings_dir: Path
+    recordings: Recordings
     cache_dir: Path | None
     timezone: str
     default_region: str
@@ -136,8 +137,6 @@ class Config:
     calls_advance_seconds: float
     calls_grace_seconds: float
     calls_recording: bool
-    transcription_language: str
-    transcription_threads: int
     run_lease_seconds: float
     queue_timeout_seconds: float
     send_rate: str
@@ -319,7 +318,7 @@ def load(environ: Mapping[str, str]) -> Config:
         livekit_sip_address=read.value("LIVEKIT_SIP_ADDRESS", env.text, "sip.invalid"),
         livekit_sip_number=read.value("LIVEKIT_SIP_NUMBER", env.phone, "+911600000001"),
         egress_dir=read.value("EGRESS_DIR", env.folder, "/var/lib/beatline/egress"),
-        recordings_dir=read.value("RECORDINGS_DIR", env.folder, "/var/lib/beatline/recordings"),
+        recordings=read_recordings(read),
         cache_dir=read.value("BEATLINE_CACHE_DIR", env.optional_folder, ""),
         timezone=read.value("DATETIME_TIMEZONE", env.zone, "Asia/Kolkata"),
         default_region=read.value("DEFAULT_REGION", env.region, "IN"),
@@ -340,8 +339,6 @@ def load(environ: Mapping[str, str]) -> Config:
         calls_advance_seconds=read.value("CALLS_ADVANCE_SECONDS", env.number(1, 3600), "120"),
         calls_grace_seconds=read.value("CALLS_GRACE_SECONDS", env.number(1, 600), "30"),
         calls_recording=read.value("CALLS_RECORDING", env.switch, "on"),
-        transcription_language=read.value("TRANSCRIPTION_LANGUAGE", env.text, ""),
-        transcription_threads=read.value("TRANSCRIPTION_THREADS", env.whole(0, 256), "0"),
         run_lease_seconds=read.value("BEATLINE_RUN_LEASE_SECONDS", env.number(2, 3600), "60"),
         queue_timeout_seconds=read.value("BEATLINE_QUEUE_TIMEOUT_SECONDS", env.number(1, 86_400), "600"),
         send_rate=read.value("BEATLINE_SEND_RATE", env.rate, "600/minute"),

@@ -37,8 +37,10 @@ async def clean(db: Database, config: Config, *, batch: int = BATCH, within: flo
     while days and time.monotonic() < end:
         async with db.transaction() as session:
             found = await RecordingRepository(session).kept_longer(days, after, batch)
-        if found and not config.recordings_dir.is_dir():
-            raise PermanentError(f"{config.recordings_dir} is not a folder here; this is a task for the audio worker")
+        if found and not config.recordings.storage.folder.is_dir():
+            raise PermanentError(
+                f"{config.recordings.storage.folder} is not a folder here; this is a task for the audio worker"
+            )
         gone = await asyncio.to_thread(_without_files, config, found)
         async with db.transaction() as session:
             deleted += await RecordingRepository(session).remove([recording.id for recording in gone])
@@ -51,7 +53,7 @@ async def clean(db: Database, config: Config, *, batch: int = BATCH, within: flo
 
 def _without_files(config: Config, found: list[Recording]) -> list[Recording]:
     """Those whose files are deleted, or were before."""
-    storage = FolderStorage(config.recordings_dir)
+    storage = FolderStorage(config.recordings.storage.folder)
     gone = []
     for recording in found:
         try:

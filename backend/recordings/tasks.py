@@ -22,8 +22,8 @@ async def transcribe_recording(runtime: Runtime, recording_id: str) -> str | Non
     engine = await asyncio.to_thread(_engine, runtime)
     state = await service.transcribe(
         runtime.db,
-        partial(transcribe_file, engine, language=runtime.config.transcription_language or None),
-        FolderStorage(runtime.config.recordings_dir),
+        partial(transcribe_file, engine, language=runtime.config.recordings.speech.language or None),
+        FolderStorage(runtime.config.recordings.storage.folder),
         recording_id=UUID(recording_id),
         egress_dir=runtime.config.egress_dir,
     )
@@ -47,6 +47,8 @@ def _engine(runtime: Runtime) -> LocalSpeechEngine:
     with _loading:
         if _ENGINE not in runtime.resources:
             config = runtime.config
-            runtime.resources[_ENGINE] = LocalSpeechEngine(threads=config.transcription_threads, cache=config.cache_dir)
+            runtime.resources[_ENGINE] = LocalSpeechEngine(
+                threads=config.recordings.speech.threads, cache=config.cache_dir
+            )
         engine: LocalSpeechEngine = runtime.resources[_ENGINE]
         return engine

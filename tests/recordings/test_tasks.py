@@ -20,8 +20,15 @@ from tests.recordings.sounds import AUSTEN
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
+    kept = settings.recordings
     return replace(
-        settings, egress_dir=tmp_path / "egress", recordings_dir=tmp_path / "recordings", transcription_language="en"
+        settings,
+        egress_dir=tmp_path / "egress",
+        recordings=replace(
+            kept,
+            storage=replace(kept.storage, folder=tmp_path / "recordings", work=tmp_path / "work"),
+            speech=replace(kept.speech, language="en"),
+        ),
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     # The API reads transcripts and has no numpy.
     from backend.recordings.speech.samples import Samples
+    from backend.recordings.speech.voice_activity import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,48 @@ class Transcript:
         return [asdict(said) | {"words": [asdict(word) for word in said.words]} for said in self.segments]
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What an engine heard: for each channel it was given, its segments by start time, speaker and channel None."""
+class Cancelled(Exception):
+    """Somebody asked for the work to stop."""
 
+
+# Called at least every few seconds of long work with the share that is done (0 to 1); raises Cancelled to stop it.
+Tick = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What an engine hears in one go: clips of speech (start, end) of one channel, in seconds from the recording's start.
+
+    Parts of a channel may overlap where an engine cuts that way; `isolated`: the channel holds one party and nothing else.
+    """
+
+    channel: int
+    clips: tuple[tuple[float, float], ...]
+    isolated: bool
+
+    @property
+    def start(self) -> float:
+        return self.clips[0][0]
+
+    @property
+    def end(self) -> float:
+        return self.clips[-1][1]
+
+
+@dataclass(frozen=True, slots=True)
+class HeardPart:
+    """Of one part: segments by start time in the recording's time, speaker and channel None. `usage` as the service counts."""
+
+    segments: tuple[Segment, ...]
     language: str | None
-    channels: tuple[tuple[Segment, ...], ...]
+    usage: dict[str, float] = field(default_factory=dict)
 
 
 class SpeechEngine(Protocol):
-    """Turns samples into words. Blocking, minutes long, not to be shared between threads."""
+    """Turns samples into words, part by part, so that a part that is done need not be heard again. Blocking.
+
+    Raises PermanentError for what no second try mends, TransientError for a service that is away.
+    """
 
     @property
     def backend(self) -> str: ...
@@ -77,16 +109,55 @@ class SpeechEngine(Protocol):
     @property
     def model(self) -> str: ...
 
-    def hear(self, channels: Sequence[Samples], *, language: str | None) -> Heard:
-        """Transcribe each channel for itself; with more than one, each holds one party only.
+    def parts(self, runs: Sequence[Sequence[Run]], duration: float, *, isolated: bool) -> list[Part]:
+        """How to cut the speech (`runs` by channel); the same runs give the same parts. No speech, no parts."""
+        ...
 
-        `language` is an ISO 639-1 code, None to detect it once over all channels. No speech gives no segments.
-        """
+    def language(self, channels: Sequence[Samples], runs: Sequence[Sequence[Run]], tick: Tick) -> str | None:
+        """The ISO 639-1 code of what is spoken, once over all channels; None where `hear` finds out by itself."""
+        ...
+
+    def hear(
+        self, samples: Samples, part: Part, runs: Sequence[Run], *, language: str | None, hints: str | None, tick: Tick
+    ) -> HeardPart:
+        """Transcribe one part of a channel; `samples` and `runs` are the whole channel's."""
+        ...
+
+    def joined(self, parts: Sequence[Part], heard: Sequence[HeardPart]) -> list[Segment]:
+        """One channel's segments by start time, out of its parts; what two overlapping parts both heard stands once."""
+        ...
+
+    def cost(self, usage: dict[str, float], seconds: float) -> float | None:
+        """US dollars for a transcription; None where nothing is paid or no price is known."""
         ...
 
 
-# A whole file: its path and the parties by channel -> transcript. Raises PermanentError for a file that cannot be read.
-Transcriber = Callable[[Path, Sequence[str]], Transcript]
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Somebody speaks from `start` to `end`; `speaker` counts from 0 by first appearance. Turns may overlap."""
+
+    start: float
+    end: float
+    speaker: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerCount:
+    """How many speakers there may be; both the same where the number is known."""
+
+    low: int = 1
+    high: int = 20
+
+
+class Diarizer(Protocol):
+    """Tells speakers of one channel apart. Blocking."""
+
+    @property
+    def model(self) -> str: ...
+
+    def turns(self, samples: Samples, runs: Sequence[Run], count: SpeakerCount, tick: Tick) -> list[Turn]:
+        """Turns by start time. No speech gives none."""
+        ...
 
 
 def said(words: Sequence[Word], *, speaker: str | None = None, channel: int | None = None) -> Segment:

@@ -1,0 +1,5 @@
+"""The SQL of recordings, by what it is about."""
+
+from backend.recordings.repository.recordings import OPEN_STATES, RecordingRepository
+
+__all__ = ["OPEN_STATES", "RecordingRepository"]
