@@ -3,10 +3,12 @@
 import base64
 import binascii
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
+from sqlalchemy import tuple_
+from sqlmodel.sql.expression import SelectOfScalar
 
 from backend.core.errors import Invalid
 
@@ -38,3 +40,9 @@ def decode_cursor(cursor: str | None) -> Position | None:
     except (binascii.Error, UnicodeError, ValueError, OverflowError) as fault:
         raise Invalid("cursor: not one that this API gave; leave it out to start from the newest") from fault
     return position
+
+
+def newest_first(query: "SelectOfScalar[T]", at: Any, key: Any, after: Position | None) -> "SelectOfScalar[T]":
+    """`query` by the columns `at` and `key`, from after the position; compared as rows, for which their index serves."""
+    page = query.order_by(at.desc(), key.desc())
+    return page if after is None else page.where(tuple_(at, key) < after)

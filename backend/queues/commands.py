@@ -1,8 +1,9 @@
 """`beatline dead-letters …` and `beatline queues`."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ import typer
 from backend.config import Config
 from backend.core.clock import utc_now
 from backend.core.console import configuration, fail, in_transaction, say, say_table, warn, with_database
-from backend.core.db import Database
+from backend.core.db import Database, Session
 from backend.core.dead_letters import Kind
 from backend.core.errors import AppError
 from backend.queues import service as queues
@@ -138,7 +139,7 @@ def requeue_letters(
     if ids:
         if wanted != LetterFilter():
             fail("--task, --queue, --kind and --since go with --all", 2)
-        refused = with_database(config, lambda db: _requeue_each(db, ids))
+        refused = with_database(config, lambda db: _each(db, ids, queues.requeue, _sent_again))
     else:
         wish = Requeue(**wanted.model_dump(), limit=limit, per_second=max(rate, limit / 3_000))
         refused = with_database(config, lambda db: _requeue_all(db, wish))
@@ -146,18 +147,29 @@ def requeue_letters(
         raise typer.Exit(2)
 
 
-async def _requeue_each(db: Database, ids: list[UUID]) -> int:
+class Decide(Protocol):
+    """What is done with a letter."""
+
+    async def __call__(self, session: Session, letter_id: UUID, *, actor: str) -> LetterSummary: ...
+
+
+async def _each(db: Database, ids: list[UUID], decide: Decide, said: Callable[[LetterSummary], str]) -> int:
+    """Decide on each letter in a transaction of its own; how many were refused."""
     refused = 0
     for letter_id in ids:
         try:
             async with db.transaction() as session:
-                letter = await queues.requeue(session, letter_id, actor=ACTOR)
+                letter = await decide(session, letter_id, actor=ACTOR)
         except AppError as fault:
             warn(f"beatline: {fault.detail}")
             refused += 1
         else:
-            say(f"{letter.task} is sent again as task {letter.requeued_task_id}")
+            say(said(letter))
     return refused
+
+
+def _sent_again(letter: LetterSummary) -> str:
+    return f"{letter.task} is sent again as task {letter.requeued_task_id}"
 
 
 async def _requeue_all(db: Database, wish: Requeue) -> int:
@@ -182,20 +194,10 @@ def discard_letters(ids: Annotated[list[UUID], typer.Argument(metavar="ID...", h
     """Decide that nothing is to be done."""
     config = configuration("DATABASE_URL")
 
-    async def work(db: Database) -> int:
-        refused = 0
-        for letter_id in ids:
-            try:
-                async with db.transaction() as session:
-                    letter = await queues.discard(session, letter_id, actor=ACTOR)
-            except AppError as fault:
-                warn(f"beatline: {fault.detail}")
-                refused += 1
-            else:
-                say(f"{letter.task} {letter.task_id} is discarded")
-        return refused
+    def said(letter: LetterSummary) -> str:
+        return f"{letter.task} {letter.task_id} is discarded"
 
-    if with_database(config, work):
+    if with_database(config, lambda db: _each(db, ids, queues.discard, said)):
         raise typer.Exit(2)
 
 

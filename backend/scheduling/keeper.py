@@ -23,7 +23,7 @@ _PRUNE_BATCH, _PRUNE_BATCHES = 1_000, 50
 # A lease that has run out: again with backoff while tries are left (5 s, 10 s, 20 s … at most 5 min), else dead. The epoch stays:
 # the next claim raises it, and what the old holder still writes matches nothing.
 _REAP = """
-with lost as (
+with lost as materialized (
     select id from job_runs where state = 'running' and lease_until < now()
     order by lease_until limit $1 for no key update skip locked)
 update job_runs r set
@@ -83,7 +83,7 @@ where id = any($1::uuid[]) returning schedule_id, state
 """
 
 _EXPIRE = """
-with late as (
+with late as materialized (
     select id from job_runs where expires_at < now() and state in ('waiting','pending','queued') and attempt = 0
     order by expires_at limit $1 for no key update skip locked)
 update job_runs r set state = 'missed', reason = 'expired', finished_at = now()
@@ -227,8 +227,8 @@ async def prune_runs(connection: Connection, days: int) -> int:
 
 async def _prune_batch(connection: Connection, days: int) -> int:
     done: str = await connection.execute(
-        "delete from job_runs where id in (select id from job_runs where finished_at < now() - make_interval(days => $1)"
-        " order by finished_at limit $2 for update skip locked)",
+        "delete from job_runs where id = any (array(select id from job_runs where finished_at < now() - make_interval(days => $1)"
+        " order by finished_at limit $2 for update skip locked))",
         days,
         _PRUNE_BATCH,
     )

@@ -17,9 +17,9 @@ from backend.core.db import Session
 _USE_NOTED = timedelta(minutes=1)
 
 _PURGE = {
-    table: f"delete from {table} where id in (select id from {table}"  # noqa: S608 - two names of our own
+    table: f"delete from {table} where id = any (array(select id from {table}"  # noqa: S608 - two names of our own
     " where least(expires_at, revoked_at) < now() - cast(:age as interval)"
-    " order by least(expires_at, revoked_at) limit :limit for update skip locked)"
+    " order by least(expires_at, revoked_at) limit :limit for update skip locked))"
     for table in ("user_sessions", "api_keys")
 }
 

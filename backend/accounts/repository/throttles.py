@@ -11,9 +11,10 @@ from backend.accounts.words import Bucket
 from backend.core.db import Session
 
 _PURGE = """
-delete from login_throttles where (bucket, key) in (
+with old as materialized (
     select bucket, key from login_throttles where last_attempt_at < now() - cast(:age as interval)
     order by last_attempt_at limit :limit for update skip locked)
+delete from login_throttles t using old where t.bucket = old.bucket and t.key = old.key
 """
 
 

@@ -11,7 +11,7 @@ from sqlmodel import col, or_, select
 
 from backend.accounts.models import User, UserStats
 from backend.core.db import Session
-from backend.core.paging import Position
+from backend.core.paging import Position, newest_first
 from backend.core.principal import Role
 
 # Held to the end of the transaction by whoever makes the first user, or makes one admin fewer.
@@ -75,14 +75,11 @@ class UserRepository:
         self, *, role: Role | None, is_active: bool | None, after: Position | None, limit: int
     ) -> Sequence[User]:
         """Newest first."""
-        at, key = col(User.created_at), col(User.id)
-        query = select(User).order_by(at.desc(), key.desc()).limit(limit)
+        query = newest_first(select(User).limit(limit), col(User.created_at), col(User.id), after)
         if role is not None:
             query = query.where(User.role == role)
         if is_active is not None:
             query = query.where(User.is_active == is_active)
-        if after is not None:
-            query = query.where((at < after[0]) | ((at == after[0]) & (key < after[1])))
         return (await self._session.exec(query)).all()
 
     async def note_login(self, user_id: UUID, password_hash: str | None) -> None:

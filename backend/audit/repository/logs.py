@@ -9,7 +9,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from backend.audit.models import LoginEntry, OperationEntry
 from backend.audit.schemas import Filter, LoginFilter, OperationFilter
 from backend.core.db import Session
-from backend.core.paging import Position
+from backend.core.paging import Position, newest_first
 
 Entry = TypeVar("Entry", OperationEntry, LoginEntry)
 
@@ -49,7 +49,7 @@ class LogRepository:
 def _filtered(
     query: "SelectOfScalar[Entry]", table: type[Entry], wanted: Filter, after: Position | None
 ) -> "SelectOfScalar[Entry]":
-    at, key = col(table.at), col(table.id)
+    at = col(table.at)
     for name in ("user_id", "address", "request_id"):
         value = getattr(wanted, name)
         if value is not None:
@@ -58,7 +58,4 @@ def _filtered(
         query = query.where(at >= wanted.since)
     if wanted.until is not None:
         query = query.where(at < wanted.until)
-    if after is not None:
-        # The first comparison alone lets the index begin at the right place.
-        query = query.where(at <= after[0], (at < after[0]) | (key < after[1]))
-    return query.order_by(at.desc(), key.desc())
+    return newest_first(query, at, col(table.id), after)

@@ -32,7 +32,7 @@ def _move(kind: Kind, chosen: str) -> str:
     given = ", ".join(f"b.{name}" for name in names)
     # ruff: noqa: S608 - put together from the names above, never from values
     return f"""
-    with chosen as (
+    with chosen as materialized (
         select id from audit_outbox where kind = '{kind}' {chosen} for update skip locked
     ), moved as (
         delete from audit_outbox o using chosen c where o.id = c.id returning o.id, o.at, o.body

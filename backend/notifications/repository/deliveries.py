@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, func, text
 from sqlmodel import col, select
 
 from backend.core.db import Session
-from backend.core.paging import Position
+from backend.core.paging import Position, newest_first
 from backend.notifications.models import NotificationDelivery
 from backend.notifications.states import Channel, DeliveryState
 
@@ -193,13 +193,11 @@ class DeliveryRepository:
     ) -> list[NotificationDelivery]:
         """Newest first."""
         at, key = col(NotificationDelivery.created_at), col(NotificationDelivery.id)
-        query = select(NotificationDelivery).order_by(at.desc(), key.desc()).limit(limit)
+        query = newest_first(select(NotificationDelivery).limit(limit), at, key, after)
         if state is not None:
             query = query.where(NotificationDelivery.state == state)
         if channel is not None:
             query = query.where(NotificationDelivery.channel == channel)
         if notification_id is not None:
             query = query.where(NotificationDelivery.notification_id == notification_id)
-        if after is not None:
-            query = query.where((at < after[0]) | ((at == after[0]) & (key < after[1])))
         return list((await self._session.exec(query)).all())

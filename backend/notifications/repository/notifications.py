@@ -9,7 +9,7 @@ from sqlmodel import col, select
 
 from backend.core.clock import utc_now
 from backend.core.db import Session
-from backend.core.paging import Position
+from backend.core.paging import Position, newest_first
 from backend.notifications.models import Notification, NotificationDelivery
 from backend.notifications.states import Kind
 
@@ -44,13 +44,10 @@ class NotificationRepository:
 
     async def inbox(self, user_id: UUID, *, unread: bool, after: Position | None, limit: int) -> list[Notification]:
         """A user's own, newest first."""
-        at, key = col(Notification.created_at), col(Notification.id)
         query = select(Notification).where(Notification.user_id == user_id, Notification.kind == Kind.MESSAGE)
-        query = query.order_by(at.desc(), key.desc()).limit(limit)
+        query = newest_first(query.limit(limit), col(Notification.created_at), col(Notification.id), after)
         if unread:
             query = query.where(col(Notification.read_at).is_(None))
-        if after is not None:
-            query = query.where((at < after[0]) | ((at == after[0]) & (key < after[1])))
         return list((await self._session.exec(query)).all())
 
     async def mark_read(self, user_id: UUID, notification_id: UUID | None = None) -> int:

@@ -9,7 +9,7 @@ from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from backend.core.db import Session
-from backend.core.paging import Position
+from backend.core.paging import Position, newest_first
 from backend.queues.models import DeadLetter
 from backend.queues.schemas import LetterFilter
 from backend.queues.states import LetterState
@@ -39,12 +39,10 @@ class LetterRepository:
         self, wanted: LetterFilter, *, state: LetterState | None, after: Position | None, limit: int
     ) -> list[DeadLetter]:
         """Newest last end first."""
-        at, key = col(DeadLetter.last_seen), col(DeadLetter.id)
-        query = _filtered(select(DeadLetter), wanted).order_by(at.desc(), key.desc()).limit(limit)
+        query = _filtered(select(DeadLetter), wanted).limit(limit)
+        query = newest_first(query, col(DeadLetter.last_seen), col(DeadLetter.id), after)
         if state is not None:
             query = query.where(DeadLetter.state == state)
-        if after is not None:
-            query = query.where((at < after[0]) | ((at == after[0]) & (key < after[1])))
         return list((await self._session.exec(query)).all())
 
     async def count(self, wanted: LetterFilter, *, state: LetterState | None, sendable: bool, at_most: int) -> int:

@@ -13,7 +13,7 @@ def _statement(rule: Rule) -> str:
     # ruff: noqa: S608 - put together from the rules, which are constants
     before = "".join(f"also_{number} as ({statement}), " for number, statement in enumerate(rule.before))
     return f"""
-    with doomed as (
+    with doomed as materialized (
         select {rule.key} as key from {rule.table}
         where {rule.age} < now() - make_interval(days => :days) and {rule.condition}
         order by {rule.order or rule.age} limit :limit for update of {rule.table} skip locked
