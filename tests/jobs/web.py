@@ -8,6 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.fixtures.web import answering
+
 
 @dataclass
 class Site:
@@ -27,18 +29,8 @@ async def running_site() -> AsyncIterator[Site]:
         site.seen.append((request.method, request.path_qs, headers, body))
         return await _answer(request)
 
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        tcp = web.TCPSite(runner, "127.0.0.1", 0)
-        await tcp.start()
-        host, port = runner.addresses[0][:2]
-        site.url = f"http://{host}:{port}"
+    async with answering(answer) as site.url:
         yield site
-    finally:
-        await runner.cleanup()
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:

@@ -11,6 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.fixtures.web import answering
+
 
 @dataclass
 class Hook:
@@ -42,15 +44,6 @@ async def running_hook() -> AsyncIterator[Hook]:
         status, more = hook.answers.pop(0) if hook.answers else (200, {})
         return web.Response(status=status, headers=more, text="answer")
 
-    app = web.Application()
-    app.router.add_post("/{tail:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        hook.url = f"http://{host}:{port}/hook"
+    async with answering(answer) as address:
+        hook.url = f"{address}/hook"
         yield hook
-    finally:
-        await runner.cleanup()

@@ -24,18 +24,11 @@ from devstack.servers import PostgresServer, Server, ValkeyServer
 from devstack.stack import CELERY
 from tests.chaos.brokers.ledger import EXECUTIONS, Ledger, read_executions
 from tests.chaos.brokers.producing import Producers
+from tests.chaos.database import fetch
 
 _POLL_SECONDS = 0.05
 _INCLUDE = "tests.chaos.brokers.effects,backend.jobs.tasks,backend.queues.tasks"
 _QUEUES = "default,low_priority,scheduled"
-
-
-async def _fetch(url: str, statement: str, arguments: Sequence[object]) -> list[dict[str, Any]]:
-    connection = await asyncpg.connect(url, timeout=5, command_timeout=20)
-    try:
-        return [dict(row) for row in await connection.fetch(statement, *arguments)]
-    finally:
-        await connection.close(timeout=5)
 
 
 @dataclass(slots=True)
@@ -129,7 +122,7 @@ class Scene:
     # -------------------------------------------------------------- database
 
     def rows(self, statement: str, *arguments: object) -> list[dict[str, Any]]:
-        return asyncio.run(_fetch(self.url, statement, arguments))
+        return asyncio.run(fetch(self.url, statement, arguments))
 
     def value(self, statement: str, *arguments: object) -> Any:
         (row,) = self.rows(statement, *arguments)

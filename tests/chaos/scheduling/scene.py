@@ -24,6 +24,7 @@ from devstack.processes import Running, Service, Supervisor, family
 from devstack.readiness import when_logged
 from devstack.servers import PostgresServer, Server
 from devstack.stack import CELERY
+from tests.chaos.database import fetch
 from tests.chaos.scheduling.ledger import ACCOUNTED, EXECUTED, Ledger, Planned, Row, read_effects
 
 _POLL_SECONDS = 0.05
@@ -36,14 +37,6 @@ with line as (select date_trunc('milliseconds', clock_timestamp()) + interval '3
 update job_schedules s set end_at = line.at, next_run = case when next_run <= line.at then next_run end
 from line where managed_by = 'user' and is_active returning line.at
 """
-
-
-async def _fetch(url: str, statement: str, arguments: Iterable[object]) -> list[Row]:
-    connection = await asyncpg.connect(url, timeout=5, command_timeout=20)
-    try:
-        return [dict(row) for row in await connection.fetch(statement, *arguments)]
-    finally:
-        await connection.close(timeout=5)
 
 
 @dataclass(slots=True)
@@ -160,7 +153,7 @@ class Scene:
     # -------------------------------------------------------------- database
 
     def rows(self, statement: str, *arguments: object) -> list[Row]:
-        return asyncio.run(_fetch(self.url, statement, arguments))
+        return asyncio.run(fetch(self.url, statement, arguments))
 
     def value(self, statement: str, *arguments: object) -> Any:
         (row,) = self.rows(statement, *arguments)
