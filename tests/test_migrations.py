@@ -109,3 +109,49 @@ def test_the_migrations_work_from_a_folder_with_an_unusual_name(postgres: Postgr
     program = "from backend.migrations.running import newest_revision; print(newest_revision())"
     run = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == newest_revision()
+
+
+_HEARD_BEFORE = """
+with call as (
+    insert into recordings
+        (id, kind, subject_id, state, source_path, channel_speakers, next_attempt_at, attempts, created_at, updated_at)
+    values (gen_random_uuid(), 'call', gen_random_uuid(), 'ready', 'a.ogg', '["agent","customer"]', now(), 1, now(), now())
+    returning id
+)
+insert into transcripts (recording_id, language, text, segments, backend, model, created_at)
+select id, 'en', 'agent: Good morning', '[
+    {"start": 0.5, "end": 1.25, "speaker": "agent", "channel": 0, "text": "Good mornings", "confidence": 0.9, "words": []},
+    {"start": 1.5, "end": 2.0, "speaker": "customer", "channel": 1, "text": "Yes?", "confidence": 0.8, "words": []}
+]', 'faster-whisper', 'base', now() from call
+"""
+
+
+async def test_what_calls_said_before_can_be_searched_and_edited_after(empty: str) -> None:
+    config = alembic_config(empty)
+    await asyncio.to_thread(command.upgrade, config, "0008")
+    await run_sql(empty, _HEARD_BEFORE)
+    await asyncio.to_thread(command.upgrade, config, "head")
+    segments = (
+        "select number, start_ms, end_ms, speaker, config::text, version from transcript_segments order by number"
+    )
+    assert await run_sql(empty, segments) == [
+        (0, 500, 1250, "agent", "english", 1),
+        (1, 1500, 2000, "customer", "english", 1),
+    ]
+    found = "select number from transcript_segments where search @@ websearch_to_tsquery('english', 'morning')"
+    assert await run_sql(empty, found) == [(0,)]
+    speakers = "select label, position, spoken_ms from recording_speakers order by position"
+    assert await run_sql(empty, speakers) == [("agent", 0, 750), ("customer", 1, 500)]
+
+
+async def test_going_back_takes_notes_away_and_keeps_calls(empty: str) -> None:
+    config = alembic_config(empty)
+    await asyncio.to_thread(command.upgrade, config, "head")
+    await run_sql(empty, _HEARD_BEFORE)
+    await run_sql(
+        empty,
+        "insert into recordings (id, kind, subject_id, state, source_path, channel_speakers, next_attempt_at, attempts, created_at,"
+        " updated_at) values (gen_random_uuid(), 'note', gen_random_uuid(), 'cancelled', '', '[]', now(), 0, now(), now())",
+    )
+    await asyncio.to_thread(command.downgrade, config, "0008")
+    assert await run_sql(empty, "select kind, state from recordings") == [("call", "ready")]
