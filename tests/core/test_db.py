@@ -52,6 +52,13 @@ async def test_a_commit_that_fails_sends_nothing(db: Database, sent: Sent) -> No
     assert sent == []
 
 
+async def test_an_error_does_not_quote_what_was_to_be_written(db: Database) -> None:
+    with pytest.raises(IntegrityError) as fault:
+        async with db.transaction() as session:
+            session.add_all([customer("same"), customer("same")])
+    assert "+919800000200" not in str(fault.value)
+
+
 async def test_a_broker_that_is_away_does_not_undo_the_commit(
     db: Database, sent: Sent, caplog: pytest.LogCaptureFixture
 ) -> None:
