@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
+
+from backend.core.redaction import storable
 
 if TYPE_CHECKING:
     # The API reads transcripts and has no numpy.
@@ -161,13 +163,14 @@ class Diarizer(Protocol):
 
 
 def said(words: Sequence[Word], *, speaker: str | None = None, channel: int | None = None) -> Segment:
-    """The segment of some words, at least one."""
+    """The segment of some words, at least one; signs that PostgreSQL does not take are replaced."""
+    words = tuple(replace(word, text=storable(word.text)) for word in words)
     return Segment(
         start=words[0].start,
         end=max(word.end for word in words),
         speaker=speaker,
         channel=channel,
         text="".join(word.text for word in words).strip(),
-        words=tuple(words),
+        words=words,
         confidence=round(sum(word.confidence for word in words) / len(words), 3),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backend.recordings.channels import FRAME, frame_levels
+from backend.recordings.speech.base import Tick
 from backend.recordings.speech.samples import SAMPLE_RATE, Samples
 
 _WINDOW = 512
@@ -37,16 +38,16 @@ class VoiceActivity:
     def __init__(self) -> None:
         self._model = _load_silero()
 
-    def runs(self, samples: Samples, *, isolated: bool) -> list[Run]:
+    def runs(self, samples: Samples, *, isolated: bool, tick: Tick) -> list[Run]:
         """Runs of speech by time, without overlap. `isolated`: the channel holds one party and nothing else."""
-        heard = self._by_model(samples)
+        heard = self._by_model(samples, tick)
         return union(heard, level_runs(samples)) if isolated else heard
 
-    def _by_model(self, samples: Samples) -> list[Run]:
+    def _by_model(self, samples: Samples, tick: Tick) -> list[Run]:
         from silero_vad.utils_vad import get_speech_timestamps_from_probs
 
         found = get_speech_timestamps_from_probs(
-            self._probabilities(samples),
+            self._probabilities(samples, tick),
             sampling_rate=SAMPLE_RATE,
             threshold=_THRESHOLD,
             min_silence_duration_ms=_MIN_SILENCE_MS,
@@ -55,7 +56,7 @@ class VoiceActivity:
         )
         return [Run(piece["start"] / SAMPLE_RATE, piece["end"] / SAMPLE_RATE) for piece in found]
 
-    def _probabilities(self, samples: Samples) -> list[float]:
+    def _probabilities(self, samples: Samples, tick: Tick) -> list[float]:
         """One per window of 512 samples, without ever holding the whole recording as floats."""
         import torch
 
@@ -63,6 +64,7 @@ class VoiceActivity:
         self._model.reset_states()
         with one_thread(), torch.inference_mode():
             for start in range(0, len(samples), _CHUNK):
+                tick(start / len(samples))
                 chunk = torch.from_numpy(samples[start : start + _CHUNK].astype(np.float32) / 32768.0)
                 for window in torch.split(chunk, _WINDOW):
                     whole = torch.nn.functional.pad(window, (0, _WINDOW - len(window)))

@@ -1,0 +1,97 @@
+"""Vectors put into groups, with vectors made up so that the truth is known."""
+
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from backend.recordings.speech.base import SpeakerCount
+from backend.recordings.speech.diarization.clustering import Bounds, Vectors, speakers_of
+
+BOUNDS = Bounds(cut=0.65, alike=0.6, least=3)
+
+
+def voices(*sizes: int, noise: float = 1.0, seed: int = 3) -> tuple[Vectors, list[int]]:
+    """Vectors of length 1 around one random direction per size, in random order, and whose they are."""
+    random = np.random.default_rng(seed)
+    directions = random.normal(size=(len(sizes), 192))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    owner = random.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    spread = random.normal(size=(len(owner), 192)) * noise / np.sqrt(192)
+    found = directions[owner] + spread
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found.astype(np.float32), owner.tolist()
+
+
+def purity(vectors: Vectors, owner: list[int], speakers: Vectors) -> float:
+    """The share of vectors whose nearest speaker is that of most vectors of their owner."""
+    nearest = np.argmax(vectors @ speakers.T, axis=1).tolist()
+    pairs = Counter(zip(owner, nearest, strict=True))
+    return sum(max(pairs[one, other] for other in range(len(speakers))) for one in set(owner)) / len(owner)
+
+
+@pytest.mark.parametrize("sizes", [(40,), (40, 30), (20, 8, 60), (12, 12, 12, 12, 12)])
+def test_as_many_speakers_are_found_as_there_are(sizes: tuple[int, ...]) -> None:
+    vectors, owner = voices(*sizes)
+    speakers = speakers_of(vectors, BOUNDS, SpeakerCount())
+    assert len(speakers) == len(sizes)
+    assert purity(vectors, owner, speakers) == 1.0
+    assert np.linalg.norm(speakers, axis=1) == pytest.approx(np.ones(len(sizes)), abs=1e-5)
+
+
+def test_a_speck_is_no_speaker() -> None:
+    vectors, _ = voices(40, 30, 2)
+    assert len(speakers_of(vectors, BOUNDS, SpeakerCount())) == 2
+
+
+def test_odd_windows_of_a_long_recording_are_no_speaker() -> None:
+    vectors, _ = voices(900, 600, 12)
+    assert len(speakers_of(vectors, BOUNDS, SpeakerCount())) == 2
+
+
+def test_speakers_who_say_little_count_where_that_many_are_known_to_be_there() -> None:
+    vectors, owner = voices(2, 2)
+    speakers = speakers_of(vectors, BOUNDS, SpeakerCount(2, 2))
+    assert len(speakers) == 2
+    assert purity(vectors, owner, speakers) == 1.0
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_no_more_speakers_are_found_than_there_may_be(most: int) -> None:
+    vectors, _ = voices(40, 30, 20, 10)
+    assert len(speakers_of(vectors, BOUNDS, SpeakerCount(1, most))) == most
+
+
+def test_one_voice_is_divided_where_more_are_known_to_be_there() -> None:
+    vectors, _ = voices(40)
+    assert len(speakers_of(vectors, BOUNDS, SpeakerCount(2, 2))) == 2
+
+
+def test_no_more_speakers_are_found_than_vectors() -> None:
+    vectors, _ = voices(1)
+    assert len(speakers_of(vectors, BOUNDS, SpeakerCount(5, 5))) == 1
+
+
+def test_noisier_voices_are_still_told_apart() -> None:
+    vectors, owner = voices(60, 50, noise=1.3)
+    speakers = speakers_of(vectors, BOUNDS, SpeakerCount())
+    assert len(speakers) == 2
+    assert purity(vectors, owner, speakers) > 0.97
+
+
+def test_hours_of_vectors_are_grouped_within_seconds() -> None:
+    vectors, owner = voices(6000, 4000, 800, 200)
+    start = time.process_time()
+    speakers = speakers_of(vectors, BOUNDS, SpeakerCount())
+    assert time.process_time() - start < 30.0
+    assert len(speakers) == 4
+    assert purity(vectors, owner, speakers) == 1.0
+
+
+def test_hours_of_sound_that_is_no_voice_end_too() -> None:
+    random = np.random.default_rng(5).normal(size=(6000, 192)).astype(np.float32)
+    start = time.process_time()
+    speakers = speakers_of(random / np.linalg.norm(random, axis=1, keepdims=True), BOUNDS, SpeakerCount())
+    assert time.process_time() - start < 60.0
+    assert 1 <= len(speakers) <= 20
