@@ -3,12 +3,14 @@
 Memory stays bounded, no program is started and no file but the one named is opened.
 """
 
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -17,38 +19,30 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 
-from backend.core.errors import PermanentError
-from backend.recordings.channels import ChannelKind, channel_kind, mix
+from backend.recordings.channels import ChannelKind, channel_kind, frame_levels, mix
+from backend.recordings.containers import PROTECTED, wave_seconds, why_not
+from backend.recordings.speech.base import Tick
 from backend.recordings.speech.samples import SAMPLE_RATE, Samples
+from backend.recordings.unreadable import (
+    AudioTooLong,
+    DrmAudio,
+    EmptyAudio,
+    NoAudioStream,
+    NotAudio,
+    SilentAudio,
+    TruncatedAudio,
+)
 
 MAX_SECONDS = 4 * 3600.0
 
+# dBFS: no 20 ms louder than this is a microphone that is off; the faintest line noise is louder.
+_SILENT_DB = -70.0
+_UNDER_WAY = ".decoding-"
+# Hz. The slowest telephone's is 8,000; at 1 Hz a file of 50 KB becomes 15 hours.
+_LOWEST_RATE = 1_000
+
 # Demuxers that read one file and nothing else: a playlist (HLS, concat, DASH) could name files and hosts of its own.
 _FORMATS = "aac,ac3,aiff,amr,au,caf,flac,matroska,webm,mov,mp4,m4a,3gp,mp3,ogg,w64,wav"
-
-
-class UnreadableAudio(PermanentError):
-    """The file cannot be transcribed, now or later; each subclass says why."""
-
-
-class EmptyAudio(UnreadableAudio):
-    """No bytes, or a container without a single sample."""
-
-
-class NotAudio(UnreadableAudio):
-    """Not a media file, or one of a kind that is not accepted."""
-
-
-class NoAudioStream(UnreadableAudio):
-    """A media file without sound."""
-
-
-class TruncatedAudio(UnreadableAudio):
-    """The file ends before what its header promises, or is damaged beyond that point."""
-
-
-class AudioTooLong(UnreadableAudio):
-    """Longer than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,44 +57,112 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class DecodedAudio:
-    """Samples mapped from temporary files. `channels` are those worth hearing, `numbers` their numbers in the file.
+    """Samples mapped from `files`. `channels` are those worth hearing, `numbers` their numbers in the file.
 
-    A mix of several channels has the number None.
+    A mix of several channels has the number None. `samples` is the length of each.
     """
 
     channels: tuple[Samples, ...]
+    files: tuple[str, ...]
     numbers: tuple[int | None, ...]
     kind: ChannelKind
+    codec: str
     source_channels: int
-    duration_seconds: float
+    samples: int
+
+    @property
+    def duration_seconds(self) -> float:
+        return self.samples / SAMPLE_RATE
+
+    def as_json(self) -> dict[str, Any]:
+        """All but the samples, for `reopened`."""
+        return {
+            "files": list(self.files),
+            "numbers": list(self.numbers),
+            "kind": self.kind.value,
+            "codec": self.codec,
+            "source_channels": self.source_channels,
+            "samples": self.samples,
+        }
 
 
 def probe(path: Path) -> Probe:
     """Read the header. Raises UnreadableAudio."""
-    with _opened(path) as (container, stream):
-        return _probe(container, stream)
+    with opened(path) as (container, stream):
+        return described(container, stream)
+
+
+def decode(path: Path, folder: Path, *, max_seconds: float, tick: Tick) -> DecodedAudio:
+    """Decode to 16 kHz, each of one or two channels for itself (more are mixed), into files of `folder`, replacing what was there.
+
+    The files appear when all of them are whole. Needs 115 MB per hour and channel. Raises UnreadableAudio.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{_UNDER_WAY}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=_UNDER_WAY, dir=folder, ignore_cleanup_errors=True) as scratch:
+        header, files = _decoded(path, Path(scratch), max_seconds, tick)
+        channels = tuple(_mapped(file) for file in files)
+        audio = _chosen(channels, header.channels, header.codec, Path(scratch))
+        _check_whole(path, header, audio.duration_seconds)
+        _check_sound(path, channels, tick)
+        for name in audio.files:
+            (Path(scratch) / name).replace(folder / name)
+    return audio
+
+
+def reopened(folder: Path, known: dict[str, Any]) -> DecodedAudio | None:
+    """What `DecodedAudio.as_json` told about, from the files in `folder`; None unless all of them are there, and whole."""
+    audio = DecodedAudio(
+        channels=(),
+        files=tuple(known["files"]),
+        numbers=tuple(known["numbers"]),
+        kind=ChannelKind(known["kind"]),
+        codec=known["codec"],
+        source_channels=known["source_channels"],
+        samples=known["samples"],
+    )
+    try:
+        channels = tuple(_mapped(folder / name) for name in audio.files)
+    except (OSError, ValueError):
+        return None
+    if any(len(channel) != audio.samples for channel in channels):
+        return None
+    return replace(audio, channels=channels)
 
 
 @contextmanager
 def decoded(path: Path, *, max_seconds: float = MAX_SECONDS, folder: Path | None = None) -> Iterator[DecodedAudio]:
-    """Decode to 16 kHz, each of one or two channels for itself (more are mixed), below `folder` until the block ends.
-
-    Raises UnreadableAudio. Needs 115 MB of temporary space per hour and channel.
-    """
+    """The same, for as long as the block runs."""
     with TemporaryDirectory(prefix="beatline-audio-", dir=folder, ignore_cleanup_errors=True) as scratch:
-        with _opened(path) as (container, stream):
-            header = _probe(container, stream)
-            files = _decode(container, stream, Path(scratch), max_seconds)
-        channels = tuple(_mapped(file) for file in files)
-        duration = len(channels[0]) / SAMPLE_RATE
-        promised = header.duration_seconds
-        if promised is not None and duration < 0.98 * promised - 1.0:
-            raise TruncatedAudio(f"{path.name} holds {duration:.1f} s of the {promised:.1f} s that its header promises")
-        yield _chosen(channels, header.channels, duration, Path(scratch))
+        yield decode(path, Path(scratch), max_seconds=max_seconds, tick=lambda _: None)
+
+
+def _decoded(path: Path, scratch: Path, max_seconds: float, tick: Tick) -> tuple[Probe, list[Path]]:
+    with opened(path) as (container, stream):
+        header = described(container, stream)
+        if (header.duration_seconds or 0.0) > max_seconds:
+            raise AudioTooLong(
+                f"{path.name} is {header.duration_seconds:.0f} s long, over the limit of {max_seconds:.0f} s"
+            )
+        expected = header.duration_seconds or _guessed_seconds(container)
+        return header, _decode(container, stream, scratch, max_seconds, _Progress(tick, expected))
+
+
+def _check_whole(path: Path, header: Probe, duration: float) -> None:
+    promised = header.duration_seconds
+    if promised is not None and duration < 0.98 * promised - 1.0:
+        raise TruncatedAudio(f"{path.name} holds {duration:.1f} s of the {promised:.1f} s that its header promises")
+
+
+def _check_sound(path: Path, channels: Sequence[Samples], tick: Tick) -> None:
+    tick(1.0)
+    if all(frame_levels(channel).max() <= _SILENT_DB for channel in channels):
+        raise SilentAudio(f"{path.name} holds digital silence and nothing else")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
+def opened(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
     if path.stat().st_size == 0:
         raise EmptyAudio(f"{path.name} is empty")
     try:
@@ -109,13 +171,17 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
             str(path.absolute()), "r", options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"}, timeout=60
         )
     except (av.FFmpegError, ValueError) as fault:
-        raise NotAudio(f"{path.name} is not a recording that can be read: {_reason(fault)}") from fault
+        raise why_not(path, _reason(fault)) from fault
     with container:
         stream = next(iter(container.streams.audio), None)
         if stream is None:
             raise NoAudioStream(f"{path.name} has no audio stream")
+        if stream.codec_context.codec_tag in PROTECTED:
+            raise DrmAudio(f"{path.name} is protected against copying and can be played by its seller's programs alone")
         if not stream.rate or not stream.channels:
             raise NotAudio(f"{path.name}: its audio stream has no sample rate or no channels")
+        if stream.rate < _LOWEST_RATE:
+            raise NotAudio(f"{path.name} has {stream.rate} samples a second, too few to be sound")
         yield container, stream
 
 
@@ -123,9 +189,9 @@ def _reason(fault: Exception) -> str:
     return getattr(fault, "strerror", None) or str(fault)
 
 
-def _probe(container: InputContainer, stream: AudioStream) -> Probe:
+def described(container: InputContainer, stream: AudioStream) -> Probe:
     return Probe(
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         sample_rate=stream.rate,
         channels=stream.channels,
         duration_seconds=_promised_seconds(container, stream),
@@ -134,10 +200,18 @@ def _probe(container: InputContainer, stream: AudioStream) -> Probe:
 
 def _promised_seconds(container: InputContainer, stream: AudioStream) -> float | None:
     """The header's length. None for formats in which libav guesses it from the bit rate."""
-    if container.format.name in {"mp3", "aac", "amr", "ac3"}:
+    kind = container.format.name
+    if kind in {"mp3", "aac", "amr", "ac3"}:
         return None
+    promised = wave_seconds(Path(container.name)) if kind == "wav" else None
+    if promised is not None:
+        return promised
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
+
+
+def _guessed_seconds(container: InputContainer) -> float | None:
     return container.duration / av.time_base if container.duration else None
 
 
@@ -185,14 +259,31 @@ class _Writer:
                 file.write(plane.astype("<i2", copy=False).tobytes())
 
 
-def _decode(container: InputContainer, stream: AudioStream, scratch: Path, max_seconds: float) -> list[Path]:
+class _Progress:
+    """Tells how much of `expected` seconds (None: nobody knows) is decoded, about twice a second."""
+
+    def __init__(self, tick: Tick, expected: float | None) -> None:
+        self._tick, self._expected = tick, expected
+        self._told = 0.0
+
+    def at(self, samples: int) -> None:
+        now = time.monotonic()
+        if now - self._told >= 0.5:
+            self._told = now
+            self._tick(min(1.0, samples / SAMPLE_RATE / self._expected) if self._expected else 0.0)
+
+
+def _decode(
+    container: InputContainer, stream: AudioStream, scratch: Path, max_seconds: float, progress: _Progress
+) -> list[Path]:
     paths = [scratch / f"{number}.s16" for number in range(2 if stream.channels == 2 else 1)]
     with ExitStack() as stack:
         writer = _Writer([stack.enter_context(path.open("wb")) for path in paths])
         for frame in _frames(container, stream):
             writer.write(frame)
+            progress.at(writer.samples)
             if writer.samples > max_seconds * SAMPLE_RATE:
-                raise AudioTooLong(f"longer than {max_seconds:.0f} s")
+                raise AudioTooLong(f"the recording is longer than the limit of {max_seconds:.0f} s")
         writer.finish()
         if not writer.samples:
             raise EmptyAudio("the recording holds no sound that can be decoded")
@@ -203,14 +294,15 @@ def _mapped(path: Path) -> Samples:
     return np.memmap(path, dtype="<i2", mode="r")
 
 
-def _chosen(channels: tuple[Samples, ...], source_channels: int, duration: float, scratch: Path) -> DecodedAudio:
+def _chosen(channels: tuple[Samples, ...], source_channels: int, codec: str, scratch: Path) -> DecodedAudio:
     """Which channels to hear: both of a split pair, the living one of a half-dead pair, else one for all."""
     kind, numbers = channel_kind(channels)
     if source_channels > 2:
         kind = ChannelKind.DOWNMIX
-    heard = channels
+    heard, files = channels, tuple(f"{number}.s16" for number in range(len(channels)))
     if len(channels) > 1 and numbers == (None,):
-        heard = (_mapped(mix(channels, scratch / "mix.s16")),)
+        heard, files = (_mapped(mix(channels, scratch / "mix.s16")),), ("mix.s16",)
     elif len(channels) > 1:
-        heard = tuple(channels[number] for number in numbers if number is not None)
-    return DecodedAudio(heard, numbers, kind, source_channels, duration)
+        kept = [number for number in numbers if number is not None]
+        heard, files = tuple(channels[number] for number in kept), tuple(files[number] for number in kept)
+    return DecodedAudio(heard, files, numbers, kind, codec, source_channels, len(channels[0]))

@@ -1,75 +1,99 @@
-"""Recordings and transcripts that have been kept long enough are deleted, files and rows."""
+"""What has been kept long enough is deleted: recordings with all that hangs on them, files, links that are over."""
 
 import asyncio
 import logging
+import shutil
 import time
+from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 from backend.config import Config
 from backend.core.db import Database
 from backend.core.errors import PermanentError
-from backend.core.paging import Position
-from backend.core.storage import FolderStorage
-from backend.recordings.models import Recording
-from backend.recordings.repository import RecordingRepository
+from backend.core.storage import Storage
+from backend.recordings.models import RecordingKind
+from backend.recordings.removing import Places, delete_files, remove_held, storage_is_here
+from backend.recordings.repository.removals import RemovalRepository
+from backend.recordings.retention import setting_days
 
 log = logging.getLogger(__name__)
 
 BATCH = 100
 # Well within the task's time limit; the next run goes on.
 _SECONDS = 180.0
+# A link that is over answers that it is, for so long; then it is as if there had been none.
+_SHARES_KEPT = timedelta(days=30)
+_WORK_KEPT_SECONDS = 3_600.0
 
 
-async def clean(db: Database, config: Config, *, batch: int = BATCH, within: float = _SECONDS) -> dict[str, int]:
-    """Delete recordings that were made longer ago than CALLS_RECORDING_RETENTION_DAYS, or than their calls are kept.
+async def clean(
+    db: Database, storage: Storage, config: Config, *, batch: int = BATCH, within: float = _SECONDS
+) -> dict[str, int]:
+    """Delete recordings that were made longer ago than the setting of their kind, or than their owner, keeps them.
 
-    1. Find a batch, oldest first: those whose state is final.
-    2. Delete the file in the storage and the one in the egress folder; no transaction is open.
-    3. Delete the rows of those whose files are gone, transcripts with them. A file that is in the way of step 3 keeps its row.
+    1. Delete a batch of rows, oldest first, those whose state is final, with a list of their files.
+    2. Delete the files; those that cannot be deleted now stay on the list, and the next run tries again.
+    3. Delete links that have been over for a month, and work folders of recordings that nobody works on any more.
 
-    How many were `deleted`, how many `kept` by a file that could not be deleted. PermanentError where the storage is not here: the
-    rows would go and the files stay.
+    How many of what; `files_left` are still on the list. PermanentError where the storage is not here: a task of this worker would
+    find nothing to delete.
     """
-    days = min((days for days in (config.retention.recordings, config.retention.calls) if days), default=0)
-    deleted = kept = 0
-    after: Position | None = None
     end = time.monotonic() + within
-    while days and time.monotonic() < end:
-        async with db.transaction() as session:
-            found = await RecordingRepository(session).kept_longer(days, after, batch)
-        if found and not config.recordings.storage.folder.is_dir():
-            raise PermanentError(
-                f"{config.recordings.storage.folder} is not a folder here; this is a task for the audio worker"
-            )
-        gone = await asyncio.to_thread(_without_files, config, found)
-        async with db.transaction() as session:
-            deleted += await RecordingRepository(session).remove([recording.id for recording in gone])
-        kept += len(found) - len(gone)
-        if len(found) < batch:
+    if not storage_is_here(config):
+        folder = config.recordings.storage.folder
+        raise PermanentError(f"{folder} is not a folder here; this is a task for the audio worker")
+    deleted = 0
+    while time.monotonic() < end:
+        gone = await _remove_due(db, config, batch)
+        deleted += gone
+        if gone < batch:
             break
-        after = (found[-1].created_at, found[-1].id)
-    return {"deleted": deleted, "kept": kept}
+    places = Places(storage, config.egress_dir)
+    files = await delete_files(db, places, config=config, within=max(1.0, end - time.monotonic()))
+    return {
+        "deleted": deleted,
+        **files,
+        "shares": await _purge_shares(db, batch),
+        "work_folders": await _clear_work(db, config.recordings.storage.work),
+    }
 
 
-def _without_files(config: Config, found: list[Recording]) -> list[Recording]:
-    """Those whose files are deleted, or were before."""
-    storage = FolderStorage(config.recordings.storage.folder)
-    gone = []
-    for recording in found:
+async def _remove_due(db: Database, config: Config, batch: int) -> int:
+    calls, notes = setting_days(config, RecordingKind.CALL), setting_days(config, RecordingKind.NOTE)
+    async with db.transaction() as session:
+        due = await RemovalRepository(session).due(calls=calls, notes=notes, limit=batch)
+        if due:
+            await remove_held(session, due)
+    return len(due)
+
+
+async def _purge_shares(db: Database, batch: int) -> int:
+    async with db.transaction() as session:
+        return await RemovalRepository(session).purge_shares(_SHARES_KEPT, batch * 10)
+
+
+async def _clear_work(db: Database, work: Path) -> int:
+    """Delete folders that a killed worker has left; how many."""
+    found = await asyncio.to_thread(_rested, work)
+    if not found:
+        return 0
+    async with db.transaction() as session:
+        needed = await RemovalRepository(session).existing(list(found))
+    idle = [path for recording_id, path in found.items() if recording_id not in needed]
+    for path in idle:
+        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+    return len(idle)
+
+
+def _rested(work: Path) -> dict[UUID, Path]:
+    """Folders that are named by a recording and have not been touched for an hour."""
+    found = {}
+    for path in work.iterdir() if work.is_dir() else ():
         try:
-            for path in _files(config, storage, recording):
-                path.unlink(missing_ok=True)
-        except OSError as fault:
-            log.warning("recording %s is kept, its file cannot be deleted: %s", recording.id, fault)
-        else:
-            gone.append(recording)
-    return gone
-
-
-def _files(config: Config, storage: FolderStorage, recording: Recording) -> list[Path]:
-    files = [storage.path(recording.blob_key)] if recording.blob_key is not None else []
-    source = (config.egress_dir / recording.source_path).resolve()
-    # What was refused for leading out of the folder leads out of it still.
-    if recording.source_path and source.is_relative_to(config.egress_dir.resolve()):
-        files.append(source)
-    return files
+            recording_id, touched = UUID(path.name), path.stat().st_mtime
+        except (ValueError, FileNotFoundError):
+            continue
+        if touched < time.time() - _WORK_KEPT_SECONDS and path.is_dir():
+            found[recording_id] = path
+    return found

@@ -84,7 +84,7 @@ class Recording(Base, table=True):
 
     `stage`, `percent` and `seconds_left` say how far the worker is. `options` is a TranscribeOptions (options.py). A recording
     without `owner_id` belongs to the team, as calls do; one with an owner is seen by nobody else but for `shared_role` (whoever has
-    at least that role) and by share links.
+    at least that role) and by share links, so that a user who owns any is never deleted.
     """
 
     __tablename__: ClassVar[str] = "recordings"
@@ -101,6 +101,14 @@ class Recording(Base, table=True):
         ),
         Index("ix_recordings_created_at_id", "created_at", "id"),
         Index("ix_recordings_owner_id_created_at_id", "owner_id", "created_at", "id"),
+        # What more than its owner may know of.
+        Index(
+            "ix_recordings_common",
+            "created_at",
+            "id",
+            postgresql_where=text("owner_id is null or shared_role is not null"),
+        ),
+        Index("ix_recordings_team_sha256", "sha256", postgresql_where=text("kind = 'note' and owner_id is null")),
         Index(
             "uq_recordings_owner_id_sha256",
             "owner_id",
@@ -114,7 +122,7 @@ class Recording(Base, table=True):
     kind: str = Field(sa_type=Text)
     subject_id: UUID
     owner_id: UUID | None = Field(
-        default=None, sa_column=Column(Uuid, ForeignKey("users.id", ondelete="SET NULL"), nullable=True)
+        default=None, sa_column=Column(Uuid, ForeignKey("users.id", ondelete="RESTRICT"), nullable=True)
     )
     shared_role: str | None = Field(default=None, sa_type=Text)
     title: str | None = Field(default=None, sa_type=Text)
@@ -136,6 +144,8 @@ class Recording(Base, table=True):
     claimed_until: datetime | None = None
     next_attempt_at: datetime = Field(default_factory=utc_now)
     attempts: int = 0
+    # Attempts since the last checkpoint: a recording that gets on is not given up.
+    tries: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     error: str | None = Field(default=None, sa_type=Text)
     # Of an error, for programs: such as `truncated_audio`.
     error_code: str | None = Field(default=None, sa_type=Text)
@@ -205,7 +215,10 @@ class TranscriptRow(Base, table=True):
 
 
 class SegmentRow(Base, table=True):
-    """A segment as people read it now: `version` 1 is what the machine heard, each edit adds one. `speaker` is a label."""
+    """A segment as people read it now: `version` 1 is what the machine heard, each edit adds one. `speaker` is a label.
+
+    `number` counts from 0, as in TranscriptRow.segments; `config` is languages.search_config of the transcript's language.
+    """
 
     __tablename__: ClassVar[str] = "transcript_segments"
     __table_args__ = (Index("ix_transcript_segments_search", "search", postgresql_using="gin"),)
@@ -305,3 +318,24 @@ class OwnerRetention(Base, table=True):
     days: int
     updated_by: str = Field(sa_type=Text)
     updated_at: datetime = Field(default_factory=utc_now)
+
+
+class RemovedFile(Base, table=True):
+    """A file whose recording is deleted: to be deleted, too, and again until `until`, since a worker may still have been at it.
+
+    `place` is storage or egress; `path` a key, or a path below EGRESS_DIR. `problem` is why it is still there.
+    """
+
+    __tablename__: ClassVar[str] = "removed_files"
+    __table_args__ = (
+        CheckConstraint("place in ('storage','egress')", name="place"),
+        Index("ix_removed_files_next_attempt_at", "next_attempt_at"),
+    )
+
+    place: str = Field(sa_type=Text, primary_key=True)
+    path: str = Field(sa_type=Text, primary_key=True)
+    until: datetime
+    next_attempt_at: datetime = Field(default_factory=utc_now)
+    attempts: int = 0
+    problem: str | None = Field(default=None, sa_type=Text)
+    created_at: datetime = Field(default_factory=utc_now)

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_Count = Annotated[int, Field(ge=1, le=20)]
+MOST_SPEAKERS = 20
+_Count = Annotated[int, Field(ge=1, le=MOST_SPEAKERS)]
 
 
 class TranscribeOptions(BaseModel):

@@ -2,53 +2,87 @@
 
 import asyncio
 import threading
-from functools import partial
 from uuid import UUID
 
+from backend.core.object_storage import open_storage
 from backend.core.runtime import Runtime, task
-from backend.core.storage import FolderStorage
-from backend.recordings import cleaning, service
-from backend.recordings.speech.local import LocalSpeechEngine
-from backend.recordings.transcribe import transcribe_file
+from backend.core.storage import Storage
+from backend.recordings import accepting, cleaning, probing, removing, running, service
+from backend.recordings.accepting import Intake
+from backend.recordings.pipeline import Tools, open_tools
+from backend.recordings.removing import Places, delete_files
+from backend.recordings.running import Place
 
-_ENGINE = "recordings.engine"
-_loading = threading.Lock()
+TOOLS = "recordings.tools"
+_STORAGE = "recordings.storage"
+_opening = threading.Lock()
 
 
 @task(max_retries=10, time_limit=5_400)
 async def transcribe_recording(runtime: Runtime, recording_id: str) -> str | None:
     """Fetch and transcribe one recording; returns its final state, or None where there was nothing to do."""
+    tools = _tools(runtime)
     # Before the claim: a worker without its model must fail loudly, and no recording with it.
-    engine = await asyncio.to_thread(_engine, runtime)
-    state = await service.transcribe(
+    await asyncio.to_thread(tools.engine)
+    recordings = runtime.config.recordings
+    place = Place(_storage(runtime), runtime.config.egress_dir, recordings.storage.work)
+    state = await running.transcribe(runtime.db, tools, place, recording_id=UUID(recording_id), report=runtime.progress)
+    return state.value if state else None
+
+
+@task(max_retries=5, time_limit=300)
+async def probe_recording(runtime: Runtime, recording_id: str) -> str | None:
+    """Look at an upload: its length for the quota, and a clear answer where it cannot be transcribed."""
+    recordings = runtime.config.recordings
+    state = await probing.probe(
         runtime.db,
-        partial(transcribe_file, engine, language=runtime.config.recordings.speech.language or None),
-        FolderStorage(runtime.config.recordings.storage.folder),
+        _storage(runtime),
         recording_id=UUID(recording_id),
-        egress_dir=runtime.config.egress_dir,
+        work=recordings.storage.work,
+        max_seconds=recordings.uploads.max_seconds,
+        then=service.TASK,
     )
     return state.value if state else None
 
 
 @task(time_limit=60)
 async def sweep_recordings(runtime: Runtime) -> int:
-    """Send again what was not taken or whose worker was lost; returns how many."""
+    """Send again what was not taken or whose worker was lost; returns how many. Files that wait to be deleted, too."""
+    await removing.sweep(runtime.db)
     return await service.sweep(runtime.db)
 
 
 @task(max_retries=3, time_limit=300)
 async def cleanup_recordings(runtime: Runtime) -> dict[str, int]:
     """Delete recordings and transcripts that have been kept long enough. Where the files are: on the audio worker."""
-    return await cleaning.clean(runtime.db, runtime.config)
+    return await cleaning.clean(runtime.db, _storage(runtime), runtime.config)
 
 
-def _engine(runtime: Runtime) -> LocalSpeechEngine:
-    """Loaded at a process's first recording: slow, large, and never to be done before a fork."""
-    with _loading:
-        if _ENGINE not in runtime.resources:
-            config = runtime.config
-            runtime.resources[_ENGINE] = LocalSpeechEngine(
-                threads=config.recordings.speech.threads, cache=config.cache_dir
-            )
-        engine: LocalSpeechEngine = runtime.resources[_ENGINE]
-        return engine
+@task(max_retries=3, time_limit=300)
+async def remove_recording_files(runtime: Runtime) -> dict[str, int]:
+    """Delete the files of recordings that were deleted; how many, and how many must wait. On the audio worker, as above."""
+    places = Places(_storage(runtime), runtime.config.egress_dir)
+    return await delete_files(runtime.db, places, config=runtime.config)
+
+
+@task(max_retries=3, time_limit=1_800)
+async def cleanup_uploads(runtime: Runtime) -> dict[str, int]:
+    """Delete uploads that nobody has gone on with, and make recordings of those whose end was lost. On the audio worker, too."""
+    return await accepting.sweep(Intake(runtime.db, _storage(runtime), runtime.config.recordings.uploads))
+
+
+def _storage(runtime: Runtime) -> Storage:
+    with _opening:
+        if _STORAGE not in runtime.resources:
+            runtime.resources[_STORAGE] = open_storage(runtime.config)
+        storage: Storage = runtime.resources[_STORAGE]
+        return storage
+
+
+def _tools(runtime: Runtime) -> Tools:
+    """Models are loaded at a process's first recording: slow, large, and never to be done before a fork."""
+    with _opening:
+        if TOOLS not in runtime.resources:
+            runtime.resources[TOOLS] = open_tools(runtime.config)
+        tools: Tools = runtime.resources[TOOLS]
+        return tools

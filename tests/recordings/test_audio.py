@@ -1,3 +1,6 @@
+import errno
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -6,17 +9,17 @@ import numpy as np
 import pytest
 
 from backend.core.errors import PermanentError
-from backend.recordings.audio import (
+from backend.recordings.audio import decode, decoded, probe, reopened
+from backend.recordings.channels import ChannelKind
+from backend.recordings.speech.base import Cancelled
+from backend.recordings.unreadable import (
     AudioTooLong,
     EmptyAudio,
     NoAudioStream,
     NotAudio,
     TruncatedAudio,
     UnreadableAudio,
-    decoded,
-    probe,
 )
-from backend.recordings.channels import ChannelKind
 from tests.recordings.sounds import (
     AUSTEN,
     CALL,
@@ -107,7 +110,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
 
 
 def test_one_sample_is_a_recording(tmp_path: Path) -> None:
-    with decoded(write_wav(tmp_path / "one.wav", silence(1 / 16_000))) as audio:
+    with decoded(write_wav(tmp_path / "one.wav", np.array([9000], np.int16))) as audio:
         assert audio.kind is ChannelKind.MONO
 
 
@@ -172,8 +175,55 @@ def test_damage_in_the_middle_loses_only_the_damaged_part(tmp_path: Path) -> Non
 
 
 def test_a_recording_over_the_limit_is_refused() -> None:
-    with pytest.raises(AudioTooLong, match="longer than 5 s"), decoded(JFK, max_seconds=5):
+    with pytest.raises(AudioTooLong, match="11 s long, over the limit of 5 s"), decoded(JFK, max_seconds=5):
         pass
+
+
+def test_a_stop_while_decoding_leaves_nothing_behind(tmp_path: Path) -> None:
+    def stop(_: float) -> None:
+        assert list(tmp_path.iterdir())
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        decode(JFK, tmp_path, max_seconds=60, tick=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+_FULL = """
+import resource, sys
+from pathlib import Path
+from backend.recordings.audio import decode
+# As if the disk were full after 100 kB.
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    decode(Path(sys.argv[1]), Path(sys.argv[2]), max_seconds=60, tick=lambda _: None)
+except OSError as fault:
+    print(type(fault).__name__, fault.errno)
+"""
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", _FULL, str(JFK), str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (answer.stdout, answer.returncode) == (f"OSError {errno.EFBIG}\n", 0), answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_decoded_sound_is_opened_again_only_where_it_is_whole(tmp_path: Path) -> None:
+    made = decode(CALL, tmp_path, max_seconds=60, tick=lambda _: None)
+    again = reopened(tmp_path, made.as_json())
+    assert again is not None
+    assert (again.numbers, again.kind, again.duration_seconds) == (made.numbers, made.kind, made.duration_seconds)
+    np.testing.assert_array_equal(again.channels[1], made.channels[1])
+    with (tmp_path / made.files[1]).open("ab") as file:
+        file.truncate(1_000)
+    assert reopened(tmp_path, made.as_json()) is None
 
 
 def test_each_refusal_is_permanent() -> None:

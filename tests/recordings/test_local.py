@@ -8,15 +8,19 @@ import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jiwer
 import numpy as np
 import pytest
 from rapidfuzz import fuzz
 
+from backend.recordings.options import TranscribeOptions
+from backend.recordings.pipeline import FolderCheckpoints, Tools, run
 from backend.recordings.speech.base import Segment, Transcript, Word, said
-from backend.recordings.speech.local import LocalSpeechEngine, invented, without_words
+from backend.recordings.speech.local import LocalSpeechEngine, UnknownLanguage, invented, without_words
 from backend.recordings.speech.voice_activity import Run
+from backend.recordings.unreadable import SilentAudio
 from tests.recordings.sounds import AUSTEN, JFK, noise, silence, tone, write_wav
 
 Hear = Callable[..., Transcript]
@@ -133,12 +137,17 @@ def test_one_speaker_is_heard_as_well_as_by_the_bare_model(hear: Hear, engine: L
 
 @pytest.mark.parametrize(
     "sound",
-    [silence(5.0), noise(5.0), noise(5.0, level=0.002), noise(0.1), silence(1 / 16_000)],
-    ids=["silence", "loud noise", "quiet noise", "a tenth of a second", "one sample"],
+    [noise(5.0), noise(5.0, level=0.002), noise(0.1), tone(2 / 16_000)],
+    ids=["loud noise", "quiet noise", "a tenth of a second", "two samples"],
 )
 def test_where_nobody_speaks_nothing_is_written(hear: Hear, tmp_path: Path, sound: np.ndarray) -> None:
     heard = hear(write_wav(tmp_path / "x.wav", sound), language=None)
     assert (heard.segments, heard.language, heard.text) == ((), None, "")
+
+
+def test_digital_silence_is_told_from_a_room_in_which_nobody_speaks(hear: Hear, tmp_path: Path) -> None:
+    with pytest.raises(SilentAudio, match="digital silence"):
+        hear(write_wav(tmp_path / "x.wav", silence(5.0), silence(5.0)))
 
 
 def test_a_tone_on_a_clean_line_is_no_speech(hear: Hear, tmp_path: Path) -> None:
@@ -162,14 +171,23 @@ sys.addaudithook(lambda event, _: opened.append(event) if event.startswith("sock
 from pathlib import Path
 from backend.recordings import service
 assert not {"numpy", "av"} & set(sys.modules), "the API has neither"
-from backend.recordings import audio, transcribe
+from backend.recordings import pipeline, running
+from backend.recordings.options import TranscribeOptions
 from backend.recordings.speech import local
 assert not {"torch", "faster_whisper", "ctranslate2", "onnxruntime"} & set(sys.modules), "imported too early"
 import torch
 torch.set_num_threads(2)
 engine = local.LocalSpeechEngine(cache=Path(sys.argv[2]))
 opened.clear()
-text = transcribe.transcribe_file(engine, Path(sys.argv[1]), []).text
+tools = pipeline.Tools(engines={"local": lambda: engine}, open_diarizer=None, open_summarizer=None)
+text = pipeline.run(
+    Path(sys.argv[1]),
+    tools,
+    options=TranscribeOptions(diarization=False, summary=False),
+    work=Path(sys.argv[2]) / "work",
+    checkpoints=pipeline.FolderCheckpoints(Path(sys.argv[2]) / "checkpoints"),
+    observe=lambda stage, share: None,
+).transcript.text
 assert "young man" in text, text
 assert not opened, opened
 assert not [fd for fd in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{fd}")
@@ -191,6 +209,24 @@ def test_no_socket_is_opened_nothing_heavy_is_imported_early_and_torch_keeps_its
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
+
+
+def test_hints_are_taken_and_a_language_that_the_model_lacks_is_refused(
+    engine: LocalSpeechEngine, tools: Tools, tmp_path: Path
+) -> None:
+    def heard(**asked: Any) -> str:
+        return run(
+            AUSTEN,
+            tools,
+            options=TranscribeOptions(summary=False, **asked),
+            work=tmp_path / "work",
+            checkpoints=FolderCheckpoints(tmp_path / "checkpoints"),
+            observe=lambda *_: None,
+        ).transcript.text
+
+    assert "young man" in _plain(heard(language="en", hints="Willoughby, Marianne"))
+    with pytest.raises(UnknownLanguage, match="does not know the language zz"):
+        heard(language="zz")
 
 
 @dataclass

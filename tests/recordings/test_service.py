@@ -4,15 +4,15 @@ import asyncio
 import errno
 import hashlib
 from datetime import timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from backend.core.errors import TransientError
-from backend.recordings import service
-from backend.recordings.audio import NotAudio
+from backend.recordings import fetching, service
 from backend.recordings.models import Recording, RecordingState
+from backend.recordings.speech.base import Tick
+from backend.recordings.unreadable import NotAudio
 from tests.recordings.desk import Desk, Held, Killed, Scripted, die
 
 
@@ -31,17 +31,18 @@ async def test_registering_at_the_same_time_makes_one_recording(desk: Desk) -> N
 
 
 async def test_a_recording_is_fetched_transcribed_and_handed_on(desk: Desk) -> None:
-    source = desk.write(content=b"OggS sound")
+    source = desk.write()
     recording = await desk.register(source)
     engine = Scripted()
     assert await desk.transcribe(recording, engine) == RecordingState.READY
 
     done = await desk.now()
     assert (done.state, done.error, done.claimed_until, done.attempts) == (RecordingState.READY, None, None, 1)
-    assert (done.duration_ms, done.channels, done.size_bytes) == (2_250, 2, 10)
-    assert done.sha256 == hashlib.sha256(b"OggS sound").hexdigest()
-    assert done.blob_key == f"calls/{done.created_at:%Y/%m}/{done.id}.ogg"
-    assert engine.heard == [(desk.storage.path(done.blob_key), ["agent", "customer"])]
+    assert (done.duration_ms, done.channels, done.size_bytes) == (2_250, 2, source.stat().st_size)
+    assert (done.codec, done.percent, done.stage, done.seconds_left) == ("pcm_s16le", 100, None, None)
+    assert done.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert done.blob_key == f"calls/{done.created_at:%Y/%m}/{done.id}.wav"
+    assert [(part.channel, part.isolated) for part in engine.heard] == [(0, True), (1, True)]
     assert desk.storage.path(done.blob_key).read_bytes() == source.read_bytes()
 
     transcript = await desk.transcript()
@@ -79,7 +80,7 @@ async def test_of_deliveries_at_the_same_time_one_works(desk: Desk) -> None:
     engine = Scripted()
     states = await asyncio.gather(*(desk.transcribe(recording, engine) for _ in range(4)))
     assert sorted(map(str, states)) == ["None", "None", "None", "ready"]
-    assert len(engine.heard) == 1
+    assert len(engine.heard) == 2
 
 
 async def test_an_unknown_recording_is_nothing_to_do(desk: Desk) -> None:
@@ -90,7 +91,7 @@ async def test_a_recording_of_a_lost_worker_is_taken_over_once_its_lease_ends(de
     source = desk.write()
     recording = await desk.register(source)
     with pytest.raises(Killed):
-        await desk.transcribe(recording, Scripted(die))
+        await desk.transcribe(recording, Scripted(words=die))
     assert (await desk.now()).state == RecordingState.TRANSCRIBING
     # The broker hands the message out again at once; the lease still stands.
     assert await desk.transcribe(recording) is None
@@ -106,20 +107,22 @@ async def test_a_recording_of_a_lost_worker_is_taken_over_once_its_lease_ends(de
 
 async def test_a_recording_that_keeps_killing_workers_is_given_up(desk: Desk) -> None:
     recording = await desk.register(desk.write())
-    for _ in range(service.MAX_ATTEMPTS):
+    # The first one gets as far as finding the speech, and the count begins anew.
+    for _ in range(service.MAX_ATTEMPTS + 1):
         with pytest.raises(Killed):
-            await desk.transcribe(recording, Scripted(die))
+            await desk.transcribe(recording, Scripted(words=die))
         await desk.pass_time(service.LEASE)
     engine = Scripted()
     assert await desk.transcribe(recording, engine) == RecordingState.FAILED
     assert engine.heard == []
     assert "given up" in ((await desk.now()).error or "")
+    assert (await desk.now()).error_code == "given_up"
 
 
 async def test_a_lease_is_renewed_while_the_work_goes_on(desk: Desk) -> None:
     recording = await desk.register(desk.write())
     held, lease = Held(), timedelta(seconds=0.8)
-    working = asyncio.create_task(desk.transcribe(recording, Scripted(held), lease=lease))
+    working = asyncio.create_task(desk.transcribe(recording, Scripted(words=held), lease=lease))
     await asyncio.sleep(1.6)
     assert await desk.transcribe(recording) is None
     held.let_go.set()
@@ -130,7 +133,7 @@ async def test_a_lease_is_renewed_while_the_work_goes_on(desk: Desk) -> None:
 async def test_a_worker_that_lost_its_lease_records_nothing(desk: Desk) -> None:
     recording = await desk.register(desk.write())
     held = Held()
-    late = asyncio.create_task(desk.transcribe(recording, Scripted(held)))
+    late = asyncio.create_task(desk.transcribe(recording, Scripted(words=held)))
     assert await asyncio.to_thread(held.began.wait, 20)
     await desk.pass_time(service.LEASE)
     assert await desk.transcribe(recording) == RecordingState.READY
@@ -142,13 +145,13 @@ async def test_a_worker_that_lost_its_lease_records_nothing(desk: Desk) -> None:
 
 
 async def test_a_file_that_is_not_there_yet_is_waited_for(desk: Desk) -> None:
-    recording = await desk.register(desk.egress / "calls" / "call.ogg")
+    recording = await desk.register(desk.egress / "calls" / "call.wav")
     with pytest.raises(TransientError, match="is not there") as waiting:
         await desk.transcribe(recording)
     assert waiting.value.after == 2.0
     put_off = await desk.now()
     assert (put_off.state, put_off.claimed_until) == (RecordingState.REGISTERED, None)
-    assert "call.ogg is not there" in (put_off.error or "")
+    assert "call.wav is not there" in (put_off.error or "")
 
     desk.write()
     assert await desk.transcribe(recording) == RecordingState.READY
@@ -162,38 +165,39 @@ async def test_a_file_without_content_yet_is_waited_for(desk: Desk) -> None:
 
 
 async def test_a_file_that_never_comes_fails_with_the_reason(desk: Desk) -> None:
-    recording = await desk.register(desk.egress / "calls" / "call.ogg")
+    recording = await desk.register(desk.egress / "calls" / "call.wav")
     for _ in range(service.MAX_ATTEMPTS - 1):
         with pytest.raises(TransientError):
             await desk.transcribe(recording)
     assert await desk.transcribe(recording) == RecordingState.FAILED
     lost = await desk.now()
     assert (lost.state, lost.attempts) == (RecordingState.FAILED, service.MAX_ATTEMPTS)
-    assert "call.ogg is not there" in (lost.error or "")
+    assert "call.wav is not there" in (lost.error or "")
     assert await desk.transcript() is None
     # Whoever waits for the transcript is told that there will be none.
     assert desk.sent.named("extract_call_outcome") == [{"call_id": str(desk.subject)}]
 
 
-def _refuse(path: Path) -> None:
-    raise NotAudio(f"{path.suffix} is not a recording")
+def _refuse(_: Tick) -> None:
+    raise NotAudio("call.wav is not a recording")
 
 
 async def test_a_file_that_cannot_be_read_fails_at_once(desk: Desk) -> None:
     recording = await desk.register(desk.write())
-    assert await desk.transcribe(recording, Scripted(_refuse)) == RecordingState.FAILED
-    assert (await desk.now()).error == ".ogg is not a recording"
+    assert await desk.transcribe(recording, Scripted(words=_refuse)) == RecordingState.FAILED
+    assert (await desk.now()).error == "call.wav is not a recording"
+    assert (await desk.now()).error_code == "not_audio"
     assert await desk.transcribe(recording) is None
 
 
-def _disk_full(_: Path) -> None:
+def _disk_full(_: Tick) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
 async def test_a_worker_without_space_leaves_the_recording_for_later(desk: Desk) -> None:
     recording = await desk.register(desk.write())
     with pytest.raises(TransientError, match="No space left"):
-        await desk.transcribe(recording, Scripted(_disk_full))
+        await desk.transcribe(recording, Scripted(words=_disk_full))
     assert (await desk.now()).claimed_until is None
     assert await desk.transcribe(recording) == RecordingState.READY
 
@@ -210,8 +214,8 @@ async def test_only_files_of_the_egress_folder_are_read(desk: Desk, path: str) -
 
 
 async def test_a_path_within_the_egress_folder_may_be_relative(desk: Desk) -> None:
-    desk.write("call.ogg")
-    assert await desk.transcribe(await desk.register("calls/call.ogg")) == RecordingState.READY
+    desk.write("call.wav")
+    assert await desk.transcribe(await desk.register("calls/call.wav")) == RecordingState.READY
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,7 @@ async def test_a_path_within_the_egress_folder_may_be_relative(desk: Desk) -> No
 )
 def test_a_key_takes_only_a_plain_ending_from_the_source(source: str, ending: str) -> None:
     recording = Recording(kind="call", subject_id=uuid4(), source_path=source)
-    key = service.blob_key(recording.kind, recording.id, recording.created_at, source)
+    key = fetching.blob_key(recording.kind, recording.id, recording.created_at, source)
     assert key == f"calls/{recording.created_at:%Y/%m}/{recording.id}{ending}"
 
 
