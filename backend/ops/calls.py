@@ -11,6 +11,7 @@ from backend.calls.schemas import CallRead
 from backend.calls.states import ScheduledCallStatus
 from backend.core.web import ConfigDep, SessionDep
 from backend.ops.context import render
+from backend.recordings import service as recordings
 
 router = APIRouter(prefix="/calls")
 
@@ -41,7 +42,13 @@ async def show_calls(
 async def show_call(request: Request, session: SessionDep, config: ConfigDep, call_id: UUID) -> Response:
     """One call: what happened when, what was said, what came of it."""
     call = await calls.read_call(session, call_id)
-    context = {"call": call, "timeline": _timeline(call), "zone": config.timezone}
+    recording = await recordings.find(session, kind="call", subject_id=call_id)
+    context = {
+        "call": call,
+        "recording_id": recording.id if recording is not None else None,
+        "timeline": _timeline(call),
+        "zone": config.timezone,
+    }
     return render(request, "call.html", context)
 
 

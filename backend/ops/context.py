@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -33,13 +34,22 @@ FOLDER = Path(__file__).parent
 _MANY = 100
 
 # Everything comes from this host, no script stands in a page, and no other site shows it in a frame.
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
-    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self';"
+    " base-uri 'none'; "
+)
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+
+
+class Frames(StrEnum):
+    """What of frames and sound a page's content security policy allows."""
+
+    NONE = "frame-ancestors 'none'"
+    # A page with the player in a frame, or with sound of its own.
+    HOLDS = "frame-src 'self'; media-src 'self'; frame-ancestors 'none'"
+    # The player itself.
+    INSIDE = "media-src 'self'; frame-ancestors 'self'"
+
 
 templates = Jinja2Templates(directory=FOLDER / "templates")
 
@@ -85,7 +95,14 @@ async def show_refusal(request: Request, fault: Refusal) -> Response:
     return render(request, "refusal.html", context, status=fault.status)
 
 
-def render(request: Request, name: str, context: dict[str, Any], *, status: int = 200) -> Response:
+def headers(frames: Frames = Frames.NONE) -> dict[str, str]:
+    """Of every page."""
+    return {"Content-Security-Policy": f"{_POLICY}{frames}"} | _HEADERS
+
+
+def render(
+    request: Request, name: str, context: dict[str, Any], *, status: int = 200, frames: Frames = Frames.NONE
+) -> Response:
     """A page that no cache keeps: it holds customers' data, and a button of an old page would do what was done already.
 
     It knows who looks (`me`), whether they may change things (`may_act`), and what the button before had to say (`said`).
@@ -104,7 +121,7 @@ def render(request: Request, name: str, context: dict[str, Any], *, status: int 
     if live and status == 200 and not context.get("refresh"):
         # htmx's sign to a live part that it may stop asking.
         status = 286
-    answer = templates.TemplateResponse(request, name, shared | context, status, _HEADERS)
+    answer = templates.TemplateResponse(request, name, shared | context, status, headers(frames))
     if told is not None:
         forget(answer)
     return answer
@@ -134,6 +151,19 @@ def utc(at: datetime | None) -> str:
 def seconds(value: float | None) -> str:
     """A duration as m:ss."""
     return f"{int(value) // 60}:{int(value) % 60:02d}" if value is not None else ""
+
+
+def clock(value: float | None) -> str:
+    """An offset or a length as m:ss, or h:mm:ss where there are hours."""
+    if value is None:
+        return ""
+    minutes, rest = divmod(int(value), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def day(at: datetime | None, zone: str) -> str:
+    """The day of an instant in `zone`."""
+    return f"{at.astimezone(ZoneInfo(zone)):%d %b %Y}" if at else ""
 
 
 def span(value: float | None) -> str:
@@ -177,7 +207,17 @@ def pretty(value: Any) -> str:
 
 
 templates.env.filters.update(
-    local=local, wall=wall, utc=utc, seconds=seconds, span=span, ago=ago, words=words, times=times, pretty=pretty
+    local=local,
+    wall=wall,
+    utc=utc,
+    seconds=seconds,
+    clock=clock,
+    day=day,
+    span=span,
+    ago=ago,
+    words=words,
+    times=times,
+    pretty=pretty,
 )
 # An idempotency key for a button.
 templates.env.globals["key"] = uuid4

@@ -19,6 +19,7 @@ from backend.ops.access import Admin, Needs
 from backend.ops.context import render
 from backend.ops.flash import lead
 from backend.ops.forms import Errors, of_refusal, of_validation, typed
+from backend.quotas import service as quotas
 
 router = APIRouter(prefix="/people", dependencies=[Depends(Needs(Role.ADMIN))])
 
@@ -123,6 +124,8 @@ async def _person(
         known: dict[str, Any] = {
             "sessions": await accounts.list_sessions(session, user_id, current=request.state.principal.session_id),
             "keys": await accounts.list_api_keys(session, user_id),
+            "quota": await quotas.read_quota(session, user_id),
+            "plans": await quotas.list_plans(session),
         }
     as_it_is = {"email": user.email or "", "display_name": user.display_name, "role": user.role}
     context = known | {

@@ -4,7 +4,24 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import RedirectResponse
 
 from backend.core.errors import NotFound
-from backend.ops import audit, calls, letters, me, people, queues, runs, schedule_form, schedules, sign_in
+from backend.ops import (
+    audit,
+    calls,
+    letters,
+    me,
+    people,
+    queues,
+    quotas,
+    recording_changes,
+    recording_sound,
+    recording_upload,
+    recordings,
+    runs,
+    schedule_form,
+    schedules,
+    shared,
+    sign_in,
+)
 from backend.ops.access import know_who_asks
 from backend.ops.context import count_for_navigation, refuse_with_a_page
 from backend.ops.origin import require_same_origin
@@ -35,6 +52,11 @@ async def show_start() -> Response:
 
 
 _guarded.include_router(calls.router)
+# Before the recordings, whose {recording_id} would take `new`.
+_guarded.include_router(recording_upload.router)
+_guarded.include_router(recordings.router)
+_guarded.include_router(recording_sound.router)
+_guarded.include_router(recording_changes.router)
 # Before the schedules, whose {schedule_id} would take `new`.
 _guarded.include_router(schedule_form.router)
 _guarded.include_router(schedules.router)
@@ -42,6 +64,7 @@ _guarded.include_router(runs.router)
 _guarded.include_router(queues.router)
 _guarded.include_router(letters.router)
 _guarded.include_router(me.router)
+_guarded.include_router(quotas.router)
 _guarded.include_router(people.router)
 _guarded.include_router(audit.router)
 
@@ -55,5 +78,6 @@ async def show_nothing(path: str) -> Response:
 
 # Before the guarded ones, whose last route takes every path.
 router = APIRouter()
+router.include_router(shared.router)
 router.include_router(_open)
 router.include_router(_guarded)

@@ -1,0 +1,82 @@
+"""The page that a share link opens, to whoever has the link; nobody signs in here."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from backend.core.errors import AppError
+from backend.core.throttle import limited
+from backend.core.web import ConfigDep, DatabaseDep
+from backend.ops.context import Frames, render
+from backend.recordings import reading, sharing
+from backend.recordings.api import file_of
+from backend.recordings.audio_api import StorageDep, answer
+from backend.recordings.schemas import ExportFormat, SharedRead
+from backend.recordings.sharing_api import note
+
+router = APIRouter(prefix="/shared", include_in_schema=False)
+
+Token = Annotated[str, Path(min_length=1, max_length=200)]
+At = Annotated[float | None, Query(alias="t", ge=0, le=1_000_000)]
+
+# A link passes from hand to hand; neither the next site nor a search engine is to have it.
+_HEADERS = {"Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex"}
+_COLOURS = 8
+
+
+@router.get("/{token}", dependencies=[limited("60/minute", name="shared")])
+async def show_shared(request: Request, db: DatabaseDep, config: ConfigDep, token: Token) -> Response:
+    """Who said what, for whoever has the link; a page that says so where it is over."""
+    try:
+        async with db.transaction() as session:
+            shared = await sharing.read_shared(session, token)
+    except AppError as fault:
+        return _over(request, fault)
+    note(request)
+    context = {"shared": shared, "base": f"/shared/{token}", "places": _places(shared), "zone": config.timezone}
+    return _private(render(request, "shared.html", context, frames=Frames.HOLDS))
+
+
+def _private(answered: Response) -> Response:
+    answered.headers.update(_HEADERS)
+    return answered
+
+
+def _over(request: Request, fault: AppError) -> Response:
+    title = "This link is over" if fault.status == 410 else "This link opens nothing"
+    context = {"title": title, "detail": f"{fault.detail[:1].upper()}{fault.detail[1:]}."}
+    return _private(render(request, "shared_over.html", context, status=fault.status))
+
+
+def _places(shared: SharedRead) -> dict[str, int]:
+    """The colour of each name; of a link nobody knows the labels."""
+    return {name: number % _COLOURS for number, name in enumerate(dict.fromkeys(shared.speakers))}
+
+
+@router.get("/{token}/player", dependencies=[limited("600/minute", name="shared-player")])
+async def show_player(request: Request, db: DatabaseDep, token: Token, at: At = None) -> Response:
+    """The player, for a frame."""
+    try:
+        async with db.transaction() as session:
+            await sharing.open_link(session, token, counted=False)
+    except AppError as fault:
+        return _over(request, fault)
+    context = {"source": f"/shared/{token}/audio", "at": at, "play": at is not None, "film": False}
+    return _private(render(request, "recording_player.html", context, frames=Frames.INSIDE))
+
+
+@router.get("/{token}/audio", dependencies=[limited("600/minute", name="shared-audio")])
+async def send_audio(request: Request, db: DatabaseDep, storage: StorageDep, token: Token) -> Response:
+    """The sound, where the link is for hearing too."""
+    async with db.transaction() as session:
+        sound = await sharing.shared_sound(session, token, counted=False)
+    return _private(await answer(request, storage, sound))
+
+
+@router.get("/{token}/text", dependencies=[limited("60/minute", name="shared")])
+async def show_text(db: DatabaseDep, token: Token) -> Response:
+    """Plain text, to copy from."""
+    async with db.transaction() as session:
+        _, recording = await sharing.open_link(session, token, counted=False)
+        document = await reading.document_of(session, recording)
+    return _private(await file_of(document, ExportFormat.TXT, download=False))
