@@ -6,7 +6,7 @@ STACK = $(BIN)/python -m devstack
 # Slow, since they start and stop many processes.
 WORKERS = tests/brokers tests/core/test_pools.py tests/core/keys/test_in_workers.py tests/devstack/test_rabbitmq.py tests/deploy/test_systemd.py
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo up down reset status test check lint format workers acceptance schema chaos containers bench migration clean
+.PHONY: help venv packages demo up down reset status test check lint format workers acceptance schema chaos long containers bench migration clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ packages:
 	@sh devstack/packages.sh
 
 test: venv packages ## Run the tests with coverage
-	$(BIN)/pytest -n 3 --dist loadfile $(addprefix --ignore=,$(WORKERS)) -m "not acceptance and not chaos and not schema" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
+	$(BIN)/pytest -n 3 --dist loadfile $(addprefix --ignore=,$(WORKERS)) -m "not acceptance and not chaos and not schema and not slow" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
 
 lint: venv ## Check format, style, types and import direction
 	$(BIN)/ruff format --check .
@@ -55,6 +55,9 @@ acceptance: venv ## Run the whole stack as a user does, and look at the result
 
 schema: venv ## Try the HTTP API with thousands of made-up requests against its own description
 	$(BIN)/pytest tests/schema
+
+long: venv ## Transcribe two hours with the real models, with a kill in the middle
+	$(BIN)/pytest -s tests/slow
 
 chaos: venv packages ## Take servers and processes away while calls are made
 	$(BIN)/pytest tests/chaos

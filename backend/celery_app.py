@@ -50,6 +50,7 @@ TASK_ROUTES = {
     "call_next_customers": {"queue": "scheduled"},
     "extract_call_outcome": {"queue": "default"},
     "transcribe_recording": {"queue": "audio"},
+    "probe_recording": {"queue": "default"},
     "check_job_schedules": {"queue": "scheduled"},
     "send_job_alert": {"queue": "default"},
     "http_request": {"queue": "default"},
@@ -61,8 +62,13 @@ TASK_ROUTES = {
     "health_check": {"queue": "scheduled"},
     "cleanup_celery_data": {"queue": "scheduled"},
     "cleanup_recordings": {"queue": "audio"},
+    "remove_recording_files": {"queue": "audio"},
+    "cleanup_uploads": {"queue": "audio"},
     "cleanup_expired_sessions": {"queue": "scheduled"},
     "sync_user_stats": {"queue": "scheduled"},
+    "reset_daily_quotas": {"queue": "scheduled"},
+    "backend.tasks.reset_daily_quotas_task": {"queue": "scheduled"},
+    "sweep_quotas": {"queue": "scheduled"},
     "log_operation": {"queue": "default"},
     "log_login": {"queue": "default"},
     "sweep_audit_outbox": {"queue": "scheduled"},
@@ -100,71 +106,38 @@ def _zoned_crontab(zone: str, fields: dict[str, str | int]) -> ZonedCrontab:
     return ZonedCrontab(zone, **fields)
 
 
+def _entry(task: str, when: crontab | float, *, expires: float) -> dict[str, Any]:
+    return {"task": task, "schedule": when, "options": {"expires": expires}}
+
+
 def beat_schedule(config: Config) -> dict[str, dict[str, Any]]:
     """The system's entries: task names as strings. `expires` keeps a stopped worker from finding a heap of ticks."""
     return {
-        "call-expiring-policies-daily": {
-            "task": "call_expiring_policies",
-            "schedule": ZonedCrontab("Asia/Kolkata", hour=10, minute=0),
-            "options": {"expires": 6 * 3600},
-        },
-        "advance-calls": {
-            "task": "advance_calls",
-            "schedule": config.calls_advance_seconds,
-            "options": {"expires": max(1.0, config.calls_advance_seconds * 0.9)},
-        },
-        "sweep-recordings": {"task": "sweep_recordings", "schedule": 120.0, "options": {"expires": 110}},
-        "check-job-schedules": {
-            "task": "check_job_schedules",
-            "schedule": ZonedCrontab("UTC"),
-            "options": {"expires": 50},
-        },
-        "drain-dead-letters": {
-            "task": "drain_dead_letters",
-            "schedule": ZonedCrontab("UTC"),
-            "options": {"expires": 50},
-        },
-        "sweep-audit-outbox": {
-            "task": "sweep_audit_outbox",
-            "schedule": ZonedCrontab("UTC"),
-            "options": {"expires": 50},
-        },
-        "deliver-notifications": {
-            "task": "deliver_notifications",
-            "schedule": ZonedCrontab("UTC"),
-            "options": {"expires": 50},
-        },
-        "load-cache-schedules": {
-            "task": "load_cache_schedules",
-            "schedule": ZonedCrontab("UTC"),
-            "options": {"expires": 50},
-        },
-        "worker-health-check": {
-            "task": "worker_health_check",
-            "schedule": ZonedCrontab("UTC", minute="*/5"),
-            "options": {"expires": 240},
-        },
-        "health-check": {"task": "health_check", "schedule": 300.0, "options": {"expires": 240}},
-        "cleanup-celery-data": {
-            "task": "cleanup_celery_data",
-            "schedule": ZonedCrontab("UTC", minute=0, hour="*/6"),
-            "options": {"expires": 3600},
-        },
-        "cleanup-recordings": {
-            "task": "cleanup_recordings",
-            "schedule": ZonedCrontab("UTC", minute=30, hour="*/6"),
-            "options": {"expires": 3 * 3600},
-        },
-        "cleanup-expired-sessions": {
-            "task": "cleanup_expired_sessions",
-            "schedule": ZonedCrontab("UTC", minute=0, hour=0),
-            "options": {"expires": 6 * 3600},
-        },
-        "sync-user-stats": {
-            "task": "sync_user_stats",
-            "schedule": ZonedCrontab("UTC", minute=0),
-            "options": {"expires": 1800},
-        },
+        "call-expiring-policies-daily": _entry(
+            "call_expiring_policies", ZonedCrontab("Asia/Kolkata", hour=10, minute=0), expires=6 * 3600
+        ),
+        "advance-calls": _entry(
+            "advance_calls", config.calls_advance_seconds, expires=max(1.0, config.calls_advance_seconds * 0.9)
+        ),
+        "sweep-recordings": _entry("sweep_recordings", 120.0, expires=110),
+        "check-job-schedules": _entry("check_job_schedules", ZonedCrontab("UTC"), expires=50),
+        "drain-dead-letters": _entry("drain_dead_letters", ZonedCrontab("UTC"), expires=50),
+        "sweep-audit-outbox": _entry("sweep_audit_outbox", ZonedCrontab("UTC"), expires=50),
+        "deliver-notifications": _entry("deliver_notifications", ZonedCrontab("UTC"), expires=50),
+        "load-cache-schedules": _entry("load_cache_schedules", ZonedCrontab("UTC"), expires=50),
+        "worker-health-check": _entry("worker_health_check", ZonedCrontab("UTC", minute="*/5"), expires=240),
+        "health-check": _entry("health_check", 300.0, expires=240),
+        "cleanup-celery-data": _entry("cleanup_celery_data", ZonedCrontab("UTC", minute=0, hour="*/6"), expires=3600),
+        "cleanup-recordings": _entry(
+            "cleanup_recordings", ZonedCrontab("UTC", minute=30, hour="*/6"), expires=3 * 3600
+        ),
+        "cleanup-uploads": _entry("cleanup_uploads", ZonedCrontab("UTC", minute="10,40"), expires=1500),
+        "cleanup-expired-sessions": _entry(
+            "cleanup_expired_sessions", ZonedCrontab("UTC", minute=0, hour=0), expires=6 * 3600
+        ),
+        "sync-user-stats": _entry("sync_user_stats", ZonedCrontab("UTC", minute=0), expires=1800),
+        "reset-daily-quotas": _entry("reset_daily_quotas", ZonedCrontab("UTC", minute=0, hour=0), expires=12 * 3600),
+        "sweep-quotas": _entry("sweep_quotas", ZonedCrontab("UTC", minute="*/15"), expires=600),
     }
 
 

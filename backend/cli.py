@@ -1,6 +1,6 @@
 """The `beatline` command.
 
-Exit codes: 0 done, 1 the database is away or not ready, 2 usage, configuration or file, 3 some rows were not imported.
+Exit codes: 0 done, 1 the database is away or not ready, 2 usage, configuration or file, 3 some rows or files were left out.
 """
 
 import csv
@@ -39,6 +39,9 @@ from backend.jobs import commands as schedules
 from backend.jobs import run_commands as runs
 from backend.migrations import running
 from backend.queues import commands as dead_letters
+from backend.quotas import commands as quotas
+from backend.recordings import commands as transcribing
+from backend.recordings import record_commands as recordings
 
 __all__ = ["app", "models"]
 
@@ -47,7 +50,7 @@ _SHOWN_ERRORS = 20
 _PAGE = 1_000
 
 app = typer.Typer(
-    help="Beatline: schedules and their runs, calls, imports and the database.",
+    help="Beatline: schedules and their runs, calls, recordings, imports and the database.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -56,7 +59,10 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(audit.app, name="audit")
 app.add_typer(users.app, name="users")
+app.add_typer(quotas.app, name="quotas")
 app.command("queues")(dead_letters.show_queues)
+app.add_typer(recordings.app, name="recordings")
+app.command("transcribe")(transcribing.transcribe)
 
 
 @app.command()

@@ -92,6 +92,7 @@ class Retention:
     call_events: int
     calls: int
     recordings: int
+    quotas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,7 @@ def _retention(read: Reader) -> Retention:
         call_events=read.value("CALLS_EVENT_RETENTION_DAYS", days, "400"),
         calls=read.value("CALLS_RETENTION_DAYS", days, "0"),
         recordings=read.value("CALLS_RECORDING_RETENTION_DAYS", days, "0"),
+        quotas=read.value("QUOTA_RETENTION_DAYS", days, "90"),
     )
 
 

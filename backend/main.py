@@ -26,6 +26,7 @@ from backend.core.db import Database
 from backend.core.describing import DescribedApi
 from backend.core.keyspace import open_redis
 from backend.core.logging import configure_logging
+from backend.core.object_storage import open_storage
 from backend.core.queue import Sender, send_task
 from backend.core.rates import Rates
 from backend.environment import ConfigError
@@ -41,6 +42,37 @@ from backend.ops.access import SignInRequired, ask_to_sign_in
 from backend.ops.context import FOLDER, Refusal, show_refusal
 from backend.queues import api as queues_api
 from backend.queues import letters_api
+from backend.quotas import api as quotas_api
+from backend.recordings import api as recordings_api
+from backend.recordings import audio_api as recordings_audio_api
+from backend.recordings import sharing_api as recordings_sharing_api
+from backend.recordings import tus_api, uploads_api
+
+ROUTERS = (
+    accounts_api.router,
+    accounts_api.open_router,
+    users_api.router,
+    calls_api.router,
+    calls_api.open_router,
+    jobs_api.router,
+    job_runs_api.router,
+    queues_api.router,
+    letters_api.router,
+    # Before the inbox, one of whose paths takes any name.
+    outbox_api.router,
+    notifications_api.router,
+    audit_api.router,
+    caches_api.router,
+    quotas_api.router,
+    # Before the recordings, one of whose paths takes any name.
+    tus_api.router,
+    uploads_api.router,
+    recordings_api.router,
+    recordings_audio_api.router,
+    recordings_sharing_api.router,
+    recordings_sharing_api.open_router,
+    metrics.router,
+)
 
 
 def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
@@ -74,27 +106,15 @@ def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
     offer_notifications()
     app = DescribedApi(title="Beatline", version="0.1.0", lifespan=lifespan)
     app.state.config = config
+    app.state.storage = open_storage(config)
     # Inside of what gives requests their ids.
     app.add_middleware(Audit)
     web.install(app)
     app.state.authenticate = authenticator(config)
     if config.accounts.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(config.accounts.trusted_proxies))
-    app.include_router(accounts_api.router)
-    app.include_router(accounts_api.open_router)
-    app.include_router(users_api.router)
-    app.include_router(calls_api.router)
-    app.include_router(calls_api.open_router)
-    app.include_router(jobs_api.router)
-    app.include_router(job_runs_api.router)
-    app.include_router(queues_api.router)
-    app.include_router(letters_api.router)
-    # Before the inbox, one of whose paths takes any name.
-    app.include_router(outbox_api.router)
-    app.include_router(notifications_api.router)
-    app.include_router(audit_api.router)
-    app.include_router(caches_api.router)
-    app.include_router(metrics.router)
+    for router in ROUTERS:
+        app.include_router(router)
     # Before the pages, whose last route takes every path that is none of theirs.
     app.mount("/ops/static", StaticFiles(directory=FOLDER / "static"))
     app.include_router(ops.router)

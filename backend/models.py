@@ -8,6 +8,18 @@ from backend.examples import models as examples
 from backend.jobs import models as jobs
 from backend.notifications import models as notifications
 from backend.queues import models as queues
+from backend.quotas import models as quotas
 from backend.recordings import models as recordings
 
-__all__ = ["accounts", "audit", "caches", "calls", "examples", "jobs", "notifications", "queues", "recordings"]
+__all__ = [
+    "accounts",
+    "audit",
+    "caches",
+    "calls",
+    "examples",
+    "jobs",
+    "notifications",
+    "queues",
+    "quotas",
+    "recordings",
+]

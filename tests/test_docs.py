@@ -42,7 +42,7 @@ def read_by_the_simulator() -> set[str]:
 
 
 def read_by_compose() -> set[str]:
-    return set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text(encoding="utf-8")))
+    return set(re.findall(r"\$\{([A-Z][A-Z0-9_]+)", (ROOT / "compose.yaml").read_text(encoding="utf-8")))
 
 
 def known() -> set[str]:
@@ -50,7 +50,7 @@ def known() -> set[str]:
 
 
 def in_tables() -> set[str]:
-    return set(re.findall(r"^\| `([A-Z_]+)` \|", CONFIGURATION.read_text(encoding="utf-8"), re.MULTILINE))
+    return set(re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \|", CONFIGURATION.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def anchors(page: Path) -> set[str]:
@@ -85,7 +85,7 @@ def test_the_readers_find_variables_of_product_and_simulator() -> None:
 
 def test_the_example_environment_names_known_variables_only() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.MULTILINE))
+    named = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE))
     assert named
     assert named - known() == set()
 

@@ -39,6 +39,8 @@ class Rule(Enum):
     VIEWER = auto()
     OPERATOR = auto()
     ADMIN = auto()
+    # Everybody, but no API key that is for reading: the rest depends on whose it is.
+    WRITER = auto()
     # Users alone, in person or by an API key; only in person.
     PERSON = auto()
     SIGNED_IN = auto()
@@ -54,11 +56,14 @@ RULES: dict[str, tuple[Rule, Rule]] = {
     **dict.fromkeys(("job-templates", "queues", "scheduler", "tasks", "workers"), (Rule.VIEWER, Rule.OPERATOR)),
     **dict.fromkeys(("health", "metrics"), (Rule.VIEWER, Rule.OPERATOR)),
     "cache-schedules": (Rule.VIEWER, Rule.ADMIN),
-    **dict.fromkeys(("audit", "users"), (Rule.ADMIN, Rule.ADMIN)),
+    **dict.fromkeys(("audit", "quotas", "users"), (Rule.ADMIN, Rule.ADMIN)),
     "auth": (Rule.SIGNED_IN, Rule.SIGNED_IN),
     "notifications": (Rule.PERSON, Rule.PERSON),
     "notify": (Rule.OPERATOR, Rule.OPERATOR),
     **dict.fromkeys(("healthz", "readyz"), (Rule.ANYBODY, Rule.ANYBODY)),
+    "recordings": (Rule.VIEWER, Rule.WRITER),
+    # The token in the path is the credential, and opens one recording.
+    "shared": (Rule.ANYBODY, Rule.ANYBODY),
 }
 EXCEPTIONS = {
     ("POST", "/api/auth/login"): Rule.ANYBODY,
@@ -79,7 +84,16 @@ EXCEPTIONS = {
     ("GET", "/api/notifications/bulk/{bulk_id}"): Rule.VIEWER,
     # They hold the addresses of people.
     ("GET", "/api/notifications/deliveries"): Rule.ADMIN,
+    ("GET", "/api/quotas/me"): Rule.PERSON,
     ("POST", "/api/notifications/deliveries/{delivery_id}/retry"): Rule.ADMIN,
+    ("GET", "/api/recordings/retention"): Rule.PERSON,
+    ("PUT", "/api/recordings/retention"): Rule.PERSON,
+    ("GET", "/api/recordings/retention/users/{user_id}"): Rule.ADMIN,
+    ("PUT", "/api/recordings/retention/users/{user_id}"): Rule.ADMIN,
+    # What a server knows of tus; clients ask before they sign in.
+    ("OPTIONS", "/api/recordings"): Rule.ANYBODY,
+    # It says who has been given what.
+    ("GET", "/api/recordings/{recording_id}/shares"): Rule.WRITER,
 }
 # What FastAPI itself adds, and files of the pages.
 DOCUMENTS = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/ops/static"}
@@ -91,6 +105,7 @@ _LET_IN = {
     Rule.VIEWER: {"viewer", "read_key", "operator", "admin", "service"},
     Rule.OPERATOR: {"operator", "admin", "service"},
     Rule.ADMIN: {"admin"},
+    Rule.WRITER: {"viewer", "operator", "admin", "service"},
     Rule.PERSON: {"viewer", "operator", "admin"},
     Rule.SIGNED_IN: {"viewer", "operator", "admin"},
 }
@@ -250,7 +265,8 @@ def test_every_route_is_documented_or_a_page_and_every_exception_is_one() -> Non
     assert EXCEPTIONS.keys() - {(route.method, route.path) for route in every} == set()
     documented = {route.path for route in every}
     found = {context.path or "" for context in iter_route_contexts(app.routes)}
-    pages = {path for path in found if path == "/ops" or path.startswith("/ops/")}
+    # Those of share links open by the link alone: tests/ops/recordings.
+    pages = {path for path in found if path == "/ops" or path.startswith(("/ops/", "/shared/"))}
     assert len(pages) > 20
     assert found - documented - pages - DOCUMENTS == set()
 

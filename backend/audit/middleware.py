@@ -41,8 +41,8 @@ class _Body:
 class Audit:
     """ASGI middleware: notes what is not GET, HEAD or OPTIONS under /api and /ops, in memory, after the answer was sent.
 
-    Who it was is `request.state.principal`, which the route's own check has set. `app.state.recorder` takes the notes. It stands
-    inside `RequestIds`, whose id it notes.
+    Who it was is `request.state.principal`, which the route's own check has set, and `request.state.private` what core.web.private
+    says. `app.state.recorder` takes the notes. It stands inside `RequestIds`, whose id it notes.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -92,6 +92,7 @@ def _noted(scope: Scope, body: _Body, at: datetime, status: int, duration_ms: fl
         content_type=headers.get("Content-Type", ""),
         body=body.kept(),
         size=body.size,
+        private=scope.get("state", {}).get("private", frozenset()),
     )
 
 

@@ -30,7 +30,9 @@ _PHONE = re.compile(r"\+\d(?:[ ().-]?\d){6,14}|(?<![\w.+-])\d{10,15}(?![\w.-])")
 
 @dataclass(slots=True)
 class Noted:
-    """A request that was answered. `body`: what came, None where it is not to be read; `size` in bytes."""
+    """A request that was answered. `body`: what came, None where it is not to be read; `size` in bytes; `private`: its members
+    whose values are nobody's business.
+    """
 
     at: datetime
     principal: Principal | None
@@ -47,6 +49,7 @@ class Noted:
     content_type: str
     body: bytes | None
     size: int
+    private: frozenset[str] = frozenset()
     id: UUID = field(default_factory=uuid4)
 
     def __str__(self) -> str:
@@ -64,7 +67,7 @@ def columns(noted: Noted) -> dict[str, Any]:
     """The columns of the log, but for `id` and `at`; as JSON holds them."""
     redactor = Redactor()
     who = noted.principal
-    query = _query(redactor, noted.query) if noted.query else None
+    query = _query(redactor, noted) if noted.query else None
     body = _body(redactor, noted)
     credential = who and (who.api_key_id or who.session_id)
     params = _summary(redactor, noted.params)
@@ -94,9 +97,10 @@ def _path(redactor: Redactor, noted: Noted, params: object) -> str:
     return _masked(redactor.text(path))[:_LONGEST_PATH]
 
 
-def _query(redactor: Redactor, query: str) -> object:
+def _query(redactor: Redactor, noted: Noted) -> object:
+    query = noted.query
     try:
-        return _summary(redactor, _pairs(query))
+        return _summary(redactor, _public(noted, _pairs(query)))
     except ValueError:
         return {"omitted": "too many members", "bytes": len(query)}
 
@@ -108,10 +112,19 @@ def _body(redactor: Redactor, noted: Noted) -> object:
         return _omitted(noted)
     try:
         if "json" in noted.content_type.lower():
-            return _summary(redactor, json.loads(noted.body))
-        return _summary(redactor, _pairs(noted.body.decode()))
+            return _summary(redactor, _public(noted, json.loads(noted.body)))
+        return _summary(redactor, _public(noted, _pairs(noted.body.decode())))
     except (ValueError, RecursionError):
         return _omitted(noted)
+
+
+def _public(noted: Noted, body: Any) -> Any:
+    """Without what is private; nothing at all of a body that has no members to tell apart."""
+    if not noted.private:
+        return body
+    if not isinstance(body, dict):
+        return _omitted(noted)
+    return {name: REDACTED if name in noted.private else value for name, value in body.items()}
 
 
 def _omitted(noted: Noted) -> dict[str, object]:

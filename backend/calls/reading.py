@@ -21,7 +21,9 @@ from backend.calls.states import CallStatus
 from backend.core.db import Session
 from backend.core.errors import NotFound
 from backend.core.paging import Page, decode_cursor, encode_cursor
+from backend.recordings import reading as transcripts
 from backend.recordings import service as recordings
+from backend.recordings.reading import Said
 
 
 async def read_call(session: Session, call_id: UUID) -> CallRead:
@@ -32,6 +34,7 @@ async def read_call(session: Session, call_id: UUID) -> CallRead:
     call, customer, policy = details
     recording = await recordings.find(session, kind="call", subject_id=call_id)
     transcript = await recordings.transcript_of(session, kind="call", subject_id=call_id)
+    said = await transcripts.said_in(session, kind="call", subject_id=call_id)
     events = await CallRepository(session).events(call_id)
     return CallRead(
         **_summary(call, customer.full_name, policy.policy_number),
@@ -44,7 +47,7 @@ async def read_call(session: Session, call_id: UUID) -> CallRead:
         dial_error=call.dial_error,
         amd_category=call.amd_category,
         recording_problem=recording.error if recording else None,
-        transcript=_transcript(transcript) if transcript else None,
+        transcript=_transcript(transcript, said) if transcript else None,
         events=[CallEventRead(at=event.received_at, source=event.source, type=event.type) for event in events],
     )
 
@@ -112,14 +115,17 @@ def _summary(call: Call, customer_name: str, policy_number: str) -> dict[str, An
     }
 
 
-def _transcript(transcript: Any) -> TranscriptRead:
+def _transcript(transcript: Any, said: Sequence[Said]) -> TranscriptRead:
+    """As it reads now: with what people have corrected, and the names that they gave to speakers."""
     return TranscriptRead(
         language=transcript.language,
         backend=transcript.backend,
         model=transcript.model,
-        segments=[SegmentRead.model_validate(segment) for segment in _segments(transcript.segments)],
+        segments=[
+            SegmentRead(
+                start=each.start, end=each.end, speaker=each.speaker or "", name=each.name or "", text=each.text
+            )
+            for each in said
+            if each.text
+        ],
     )
-
-
-def _segments(stored: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: segment[name] for name in ("start", "end", "speaker", "text")} for segment in stored]

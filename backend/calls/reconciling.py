@@ -131,7 +131,7 @@ async def _find_recording(db: Database, telephony: Telephony, call: Call) -> boo
 async def _request_outcome(db: Database, call: Call) -> bool:
     async with db.transaction() as session:
         recording = await recordings.find(session, kind="call", subject_id=call.id)
-        if recording is None or recording.state not in {"ready", "failed"}:
+        if recording is None or recording.state not in {"ready", "failed", "cancelled"}:
             return False
         enqueue(session, "extract_call_outcome", call_id=str(call.id))
     return True

@@ -82,9 +82,12 @@ class CallEventRead(BaseModel):
 
 
 class SegmentRead(BaseModel):
+    """`speaker` is a label, such as `agent`; `name` what people call them."""
+
     start: float
     end: float
     speaker: str
+    name: str
     text: str
 
 

@@ -24,6 +24,7 @@ from backend.core.clock import utc_now
 from backend.core.db import Session
 from backend.core.errors import Conflict, NotFound
 from backend.recordings import service as recordings
+from backend.recordings.models import Recording
 
 __all__ = [
     "Accepted",
@@ -123,7 +124,8 @@ async def allow_calling(session: Session, phone_e164: str) -> None:
 async def extract_outcome(session: Session, call_id: UUID, *, config: Config) -> Call:
     """Store a first outcome from the call's transcript; an outcome that is there stays.
 
-    NotFound (404) for an unknown call, Conflict (409, `no_transcript`) while there is nothing to read.
+    Where there will be no transcript, the outcome is unknown, and gives way to one that comes later. NotFound (404) for an unknown
+    call, Conflict (409, `no_transcript`) while there is nothing to read.
     """
     call = await CallRepository(session).lock(call_id)
     if call is None:
@@ -131,9 +133,10 @@ async def extract_outcome(session: Session, call_id: UUID, *, config: Config) ->
     transcript = await recordings.transcript_of(session, kind="call", subject_id=call_id)
     if transcript is None:
         recording = await recordings.find(session, kind="call", subject_id=call_id)
-        if recording is None or recording.state != "failed":
+        note = _why_none(call, recording)
+        if note is None:
             raise Conflict(f"call {call_id} has no transcript yet", code="no_transcript")
-        missing = {"intent": "unknown", "source": "none", "note": recording.error or "not transcribed"}
+        missing = {"intent": "unknown", "source": "none", "note": note}
         await settling.take_outcome(session, call, missing, config=config)
         return call
     if call.status == CallStatus.VOICEMAIL:
@@ -151,3 +154,12 @@ async def extract_outcome(session: Session, call_id: UUID, *, config: Config) ->
     }
     await settling.take_outcome(session, call, outcome, config=config)
     return call
+
+
+def _why_none(call: Call, recording: Recording | None) -> str | None:
+    """Why there will be no transcript; None where there may be one."""
+    if recording is None:
+        return "the recording was deleted" if call.recording_state == "deleted" else None
+    if recording.state not in {"failed", "cancelled"}:
+        return None
+    return recording.error or f"recording {recording.state}"

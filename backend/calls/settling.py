@@ -131,11 +131,12 @@ async def recording_ended(session: Session, call: Call, result: RecordingResult)
 
 
 async def take_outcome(session: Session, call: Call, outcome: dict[str, Any], *, config: Config) -> None:
-    """Keep the outcome of a locked call (an agent's stands above a transcript's) and draw its consequences.
+    """Keep the outcome of a locked call (an agent's stands above a transcript's, both above none) and draw its consequences.
 
-    `outcome` has `intent`, `source` (agent or transcript) and, for a callback, `callback_at` (ISO 8601 with offset).
+    `outcome` has `intent`, `source` (agent, transcript, detection, or none where there was nothing to read) and, for a callback,
+    `callback_at` (ISO 8601 with offset).
     """
-    if call.outcome is not None and (outcome["source"] != "agent" or call.outcome["source"] == "agent"):
+    if call.outcome is not None and _stands(call.outcome["source"], outcome["source"]):
         return
     call.outcome, call.updated_at = outcome, utc_now()
     if outcome["intent"] == "do_not_call":
@@ -151,6 +152,13 @@ async def take_outcome(session: Session, call: Call, outcome: dict[str, Any], *,
     if callback is not None and room_left and row.status == ScheduledCallStatus.COMPLETED:
         next_pending(row, callback, utc_now())
         row.reason = "callback"
+
+
+def _stands(source: str, other: str) -> bool:
+    if source == "none":
+        # A recording that failed may be started again.
+        return other == "none"
+    return other != "agent" or source == "agent"
 
 
 def _callback(call: Call) -> datetime | None:

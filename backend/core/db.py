@@ -88,6 +88,8 @@ class Database:
     def __init__(self, url: str, *, send: Sender = send_task, pool_size: int = 10) -> None:
         self.engine: AsyncEngine = create_async_engine(
             async_url(url),
+            # What people said or wrote has no place in an error's text, which is logged and kept.
+            hide_parameters=True,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,

@@ -28,7 +28,7 @@ _PROBLEM = {
     },
 }
 _CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-_METHODS = {"get", "post", "put", "patch", "delete"}
+_METHODS = {"get", "head", "post", "put", "patch", "delete"}
 # FastAPI's own answer to malformed input, which is never given.
 _UNUSED = ("HTTPValidationError", "ValidationError")
 

@@ -11,7 +11,7 @@ import os
 import random
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -227,12 +227,13 @@ def _run_untracked(
         raise _again(task, fault, _countdown(tries, after), limit=limit) from fault
 
 
-def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], Handler]:
+def task(*, max_retries: int = 5, time_limit: int = 300, also: Sequence[str] = ()) -> Callable[[Handler], Handler]:
     """Register an async handler as the Celery task of its own name; the handler itself stays a plain coroutine function.
 
     It is called as `handler(runtime, **ids)`. `TransientError`, and a database that is away, are retried with backoff, at
     most `max_retries` times; any other error fails the task at once. A task that fails for good becomes a dead letter.
-    `time_limit` is seconds; the soft limit comes 30 s before. Both hold on every pool: docs/operations/workers.md.
+    `time_limit` is seconds; the soft limit comes 30 s before. Both hold on every pool: docs/operations/workers.md. `also` are
+    further names of the task.
 
     A message that stands for a tracked run carries no arguments: they, the tries and the outcome are those of its row.
     """
@@ -240,14 +241,6 @@ def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], 
     soft = max(1, time_limit - 30)
 
     def register(handler: Handler) -> Handler:
-        @app.task(
-            name=handler.__name__,
-            Request="backend.core.dead_letter_exchange:WatchedRequest",
-            bind=True,
-            max_retries=max_retries,
-            time_limit=time_limit,
-            soft_time_limit=soft,
-        )
         def entry(self: "Task[Any, Any]", /, *args: Any, **kwargs: Any) -> object:
             loop = _process_loop()
             own = None if celery_limits_time() else TimeLimit(soft, time_limit)
@@ -255,6 +248,15 @@ def task(*, max_retries: int = 5, time_limit: int = 300) -> Callable[[Handler], 
                 return _run_tracked(loop, handler, UUID(self.request.id), limits, own)
             return _run_untracked(loop, handler, self, args, kwargs, own)
 
+        for name in (handler.__name__, *also):
+            app.task(
+                name=name,
+                Request="backend.core.dead_letter_exchange:WatchedRequest",
+                bind=True,
+                max_retries=max_retries,
+                time_limit=time_limit,
+                soft_time_limit=soft,
+            )(entry)
         return handler
 
     return register

@@ -139,6 +139,13 @@ async def require_person(request: Request, principal: PrincipalDep) -> Principal
     return principal
 
 
+async def require_writer(principal: PrincipalDep) -> Principal:
+    """Anybody who is known, but no API key that is for reading: where what may be changed depends on whose it is."""
+    if not principal.scoped(Role.OPERATOR):
+        raise _scope_needed(principal, Role.OPERATOR)
+    return principal
+
+
 async def require_signed_in(principal: PrincipalDep) -> Principal:
     """A user who has signed in: an API key gives nobody power over the account that it belongs to."""
     if principal.kind != "user":
@@ -153,12 +160,24 @@ ViewerDep = Annotated[Principal, Viewer]
 OperatorDep = Annotated[Principal, Operator]
 AdminDep = Annotated[Principal, Admin]
 PersonDep = Annotated[Principal, Depends(require_person)]
+WriterDep = Annotated[Principal, Depends(require_writer)]
 SignedInDep = Annotated[Principal, Depends(require_signed_in)]
+
+
+def private(*members: str) -> Any:
+    """For a route whose body holds people's own words: the log of operations says that these members came, not what they say."""
+
+    async def mark(request: Request) -> None:
+        request.state.private = frozenset(members)
+
+    return Depends(mark)
 
 
 def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **extra: Any) -> JSONResponse:
     """An RFC 9457 problem document."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
+    # A protocol may have codes of its own, such as 460 of tus.
+    title = HTTPStatus(status).phrase if status in set(HTTPStatus) else code.replace("_", " ").capitalize()
+    body = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
     return JSONResponse(body | extra, status, headers, media_type="application/problem+json")
 
 

@@ -56,6 +56,15 @@ RULES = (
         # An import has up to 10,000 errors.
         batch=5,
     ),
+    Rule(
+        "quota_reservations",
+        lambda config: config.retention.quotas,
+        "updated_at",
+        key="key",
+        # What is open is somebody's work.
+        condition="state <> 'open'",
+    ),
+    Rule("quota_resets", lambda config: config.retention.quotas, "reset_at", key="day"),
     Rule("call_events", lambda config: config.retention.call_events, "received_at"),
     Rule(
         "calls",

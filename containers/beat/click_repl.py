@@ -1,6 +1,6 @@
-"""In Beat's image, in the place of the package click-repl, which the `celery` command imports for `celery amqp` and `celery shell`.
+"""In the place of the package click-repl in the images of Beat and of the API: the `celery` command imports it for its prompts.
 
-The package would load prompt_toolkit into every Beat: 7 MB of memory for a prompt that nobody can type at.
+The package would load prompt_toolkit: 7 MB of memory of every Beat, and as much of both images, for a prompt that nobody can type at.
 """
 
 from typing import Any

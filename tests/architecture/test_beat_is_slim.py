@@ -15,14 +15,19 @@ from backend.core.db import Database
 from devstack.servers import PostgresServer, ValkeyServer
 
 ROOT = Path(__file__).parents[2]
-SHARED_FILES = (Path("__init__.py"), Path("config.py"), Path("environment.py"), Path("celery_app.py"))
+SHARED_FILES = tuple(
+    Path(name) for name in ("__init__.py", "config.py", "environment.py", "recording_settings.py", "celery_app.py")
+)
 ENGINE_FILES = (
     Path("beat.py"),
     *sorted(path.relative_to(ROOT / "backend") for path in ROOT.glob("backend/scheduling/*.py")),
 )
 SHARED = {"celery", "kombu", "backend"}
 ALLOWED = SHARED | {"asyncpg", "cronsim", "tzdata", "redis", "amqp"}
-HEAVY = {"fastapi", "sqlalchemy", "sqlmodel", "httpx", "livekit", "torch", "pydantic", "numpy"}
+AUDIO = {"pydub", "soundfile", "librosa", "av"}
+MODELS = {"torch", "torchaudio", "pyannote", "faster_whisper", "ctranslate2", "onnxruntime", "numpy"}
+SERVICES = {"openai", "livekit", "httpx"}
+HEAVY = {"fastapi", "sqlalchemy", "sqlmodel", "pydantic"} | AUDIO | MODELS | SERVICES
 
 
 def loaded_by(module: str) -> dict[str, str]:
@@ -42,7 +47,7 @@ def loaded_by(module: str) -> dict[str, str]:
 def test_the_application_imports_the_standard_library_celery_and_kombu_alone() -> None:
     loaded = loaded_by("backend.celery_app")
     ours = {name for name in loaded if name.startswith("backend.")}
-    assert ours == {"backend.config", "backend.environment", "backend.celery_app"}
+    assert ours == {"backend.config", "backend.environment", "backend.recording_settings", "backend.celery_app"}
     foreign = {
         name.partition(".")[0]
         for name, file in loaded.items()
@@ -80,8 +85,15 @@ def test_the_application_imports_the_standard_library_celery_and_kombu_alone() -
 def test_beat_imports_the_engine_and_none_of_the_product() -> None:
     loaded = loaded_by("backend.beat")
     ours = {name for name in loaded if name.startswith("backend.") and not name.startswith("backend.scheduling")}
-    assert ours == {"backend.config", "backend.environment", "backend.celery_app", "backend.beat"}
+    shared = {"backend.config", "backend.environment", "backend.recording_settings", "backend.celery_app"}
+    assert ours == shared | {"backend.beat"}
     assert not HEAVY & {name.partition(".")[0] for name in loaded}
+
+
+def test_the_api_does_without_what_hears_and_speaks_to_models() -> None:
+    loaded = {name.partition(".")[0] for name in loaded_by("backend.main")}
+    assert "fastapi" in loaded
+    assert not (AUDIO | MODELS | {"openai"}) & loaded
 
 
 def imported_by(source: str) -> set[str]:
@@ -101,9 +113,10 @@ def test_the_source_of_beats_files_imports_only_what_its_image_has() -> None:
             imported = imported_by((ROOT / "backend" / name).read_text())
             assert {module.partition(".")[0] for module in imported} <= set(sys.stdlib_module_names) | allowed, name
             ours = {module for module in imported if module.partition(".")[0] == "backend"}
-            assert all(re.match(r"backend\.(config|environment|celery_app|scheduling)\b", module) for module in ours), (
-                name
-            )
+            assert all(
+                re.match(r"backend\.(config|environment|recording_settings|celery_app|scheduling)\b", module)
+                for module in ours
+            ), name
 
 
 def test_the_image_copies_the_files_of_beat_and_no_others() -> None:
@@ -167,6 +180,6 @@ def test_beat_starts_from_its_own_requirements_and_files_alone(
 
     assert beat.returncode == 0
     installed = {path.name.partition("-")[0].lower() for path in (home / "venv").rglob("*.dist-info")}
-    assert not installed & {"fastapi", "sqlalchemy", "sqlmodel", "torch", "numpy", "openai", "pydub", "livekit_api"}
+    assert not installed & (HEAVY | {"livekit_api", "pyannote_audio", "faster_whisper"})
     after = {path for path in home.rglob("*") if "__pycache__" not in path.parts}
     assert after == before, "Beat keeps no state file"

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from backend.audit import service as audit
+from backend.audit.noting import columns
 from backend.audit.service import Recorder
 from backend.audit.tasks import log_operation, sweep_audit_outbox
 from backend.core.db import Database
@@ -34,6 +35,27 @@ async def test_a_request_is_logged_with_who_what_and_how_it_ended(product: Produ
     assert (entry.address, entry.user_agent, entry.request_id) == ("127.0.0.1", "tests/1", "trace-9")
     assert entry.request == {"query": {"why": "no use"}, "body": body}
     assert 0 < entry.duration_ms < 20_000
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "kept"),
+    [
+        ("application/json", b'{"text": "plum", "version": 3}', {"text": "[redacted]", "version": 3}),
+        ("application/x-www-form-urlencoded", b"text=plum&version=3", {"text": "[redacted]", "version": "3"}),
+        ("application/json", b'["plum"]', {"omitted": "application/json", "bytes": 8}),
+        ("application/json", b"plum", {"omitted": "application/json", "bytes": 4}),
+    ],
+)
+def test_of_a_body_with_peoples_own_words_the_log_has_the_rest(
+    content_type: str, body: bytes, kept: dict[str, object]
+) -> None:
+    given = noted(content_type=content_type, body=body, size=len(body), private=frozenset({"text"}))
+    assert columns(given)["request"] == {"body": kept}
+
+
+def test_of_a_query_with_peoples_own_words_the_log_has_the_rest() -> None:
+    given = noted(query="text=plum&version=3", private=frozenset({"text"}))
+    assert columns(given)["request"] == {"query": {"text": "[redacted]", "version": "3"}}
 
 
 async def test_the_route_of_a_page_is_its_whole_template(product: Product, logged: Logged) -> None:

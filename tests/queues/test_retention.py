@@ -16,11 +16,13 @@ from backend.celery_app import app
 from backend.config import load
 from backend.core.clock import utc_now
 from backend.core.db import Base, Database
+from backend.core.storage import FolderStorage
 from backend.queues import service as queues
 from backend.queues.retention import RULES
 from backend.recordings import cleaning
 from devstack.servers import ValkeyServer
 from tests.factories.people import add_customer
+from tests.factories.recordings import add_recording
 
 __all__ = ["models"]
 
@@ -31,17 +33,20 @@ DAY = timedelta(days=1)
 WITH_OTHERS = {
     "policy_import_errors": "policy_imports",
     "job_run_events": "job_runs",
-    "transcripts": "recordings",
+    **dict.fromkeys(("transcripts", "transcript_segments", "segment_versions"), "recordings"),
+    **dict.fromkeys(("recording_speakers", "recording_summaries", "recording_checkpoints"), "recordings"),
     "notification_deliveries": "notifications",
 }
 # Tables that a task of their own domain cleans.
 BY_OTHERS = {
     "job_runs": "check_job_schedules",
     "job_alerts": "check_job_schedules",
-    "recordings": "cleanup_recordings",
+    **dict.fromkeys(("recordings", "recording_shares", "removed_files"), "cleanup_recordings"),
     "user_sessions": "cleanup_expired_sessions",
     "api_keys": "cleanup_expired_sessions",
     "login_throttles": "cleanup_expired_sessions",
+    "quota_counters": "reset_daily_quotas",
+    "uploads": "cleanup_uploads",
 }
 # Why nothing needs to go.
 DOES_NOT_GROW = {
@@ -56,6 +61,9 @@ DOES_NOT_GROW = {
     "users": "people; rows everywhere say by name who did what",
     "user_stats": "one row per user",
     "notification_preferences": "one row per user",
+    "recording_retention": "one row per user",
+    "user_quotas": "one row per user",
+    "quota_plans": "made and deleted by people",
 }
 
 
@@ -82,6 +90,7 @@ def test_every_rule_can_keep_for_ever_and_has_a_setting() -> None:
         "CALLS_EVENT_RETENTION_DAYS",
         "CALLS_RETENTION_DAYS",
         "NOTIFY_RETENTION_DAYS",
+        "QUOTA_RETENTION_DAYS",
     }
     keeping, short = load(dict.fromkeys(names, "0")), load(dict.fromkeys(names, "3"))
     assert {rule.days(keeping) for rule in RULES} == {0}
@@ -217,18 +226,11 @@ async def test_calls_go_with_their_reports_and_plans_and_leave_the_do_not_call_l
 async def test_a_call_waits_for_its_recording_to_go_first(db: Database, redis: Celery, tmp_path: Path) -> None:
     config = load({"CALLS_RETENTION_DAYS": "99", "RECORDINGS_DIR": str(tmp_path), "EGRESS_DIR": str(tmp_path)})
     call = await add_call(db, 100 * DAY)
+    await add_recording(db, kind="call", subject_id=call, age=100 * DAY)
     async with db.transaction() as session:
-        await (await session.connection()).execute(
-            text(
-                "insert into recordings (id, kind, subject_id, state, source_path, channel_speakers, attempts,"
-                " next_attempt_at, created_at, updated_at)"
-                " values (gen_random_uuid(), 'call', :call, 'ready', '', '[]', 0, now(), now() - interval '100 days', now())"
-            ),
-            {"call": call},
-        )
         await (await session.connection()).execute(text("update calls set recording_state = 'ready'"))
     assert (await queues.clean(db, config, app))["calls"] == 0
-    assert await cleaning.clean(db, config) == {"deleted": 1, "kept": 0}
+    assert (await cleaning.clean(db, FolderStorage(tmp_path), config))["deleted"] == 1
     async with db.transaction() as session:
         assert (await session.exec(select(Call.recording_state))).one() == "deleted"
     assert (await queues.clean(db, config, app))["calls"] == 1
