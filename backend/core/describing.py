@@ -50,6 +50,9 @@ def _describe(document: dict[str, Any]) -> None:
             for status in _refusals(path, method, operation):
                 refusal = {"description": status.phrase, "content": _CONTENT}
                 operation["responses"].setdefault(str(status.value), refusal)
+            for status, answer in operation["responses"].items():
+                if status[0] in "45":
+                    answer.setdefault("content", _CONTENT)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = _PROBLEM
     for name in _UNUSED:

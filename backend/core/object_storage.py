@@ -1,6 +1,7 @@
 """Files in an S3-compatible object store, and which storage it is to be."""
 
 import hashlib
+import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +19,8 @@ from backend.recording_settings import ObjectStore
 
 if TYPE_CHECKING:
     from obstore import GetOptions
+
+log = logging.getLogger(__name__)
 
 # Two parts on their way at once: 24 MB of memory for an upload; 10,000 parts, the most there may be, are 80 GB.
 _PART = 8 << 20
@@ -128,12 +131,14 @@ def _explained(key: str) -> Iterator[None]:
             raise TransientError(f"{key}: there is no such bucket: S3_BUCKET") from fault
         if isinstance(fault, FileNotFoundError):
             raise FileNotFoundError(2, "no such blob", key) from fault
-        raise TransientError(f"{key}: the object store: {_first_line(fault)}") from fault
+        raise _away(key, fault) from fault
     except (PermissionDeniedError, UnauthenticatedError) as fault:
         raise TransientError(f"{key}: the object store refuses our key: S3_ACCESS_KEY_ID and what it may do") from fault
     except BaseError as fault:
-        raise TransientError(f"{key}: the object store: {_first_line(fault)}") from fault
+        raise _away(key, fault) from fault
 
 
-def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0][:200]
+def _away(key: str, fault: Exception) -> TransientError:
+    """What the library says names the endpoint and the bucket: it is for the log, not for whoever uploads."""
+    log.warning("%s: the object store: %s", key, (str(fault).splitlines() or [type(fault).__name__])[0][:500])
+    return TransientError(f"{key}: the object store does not answer")

@@ -22,6 +22,7 @@ CHUNK = 1 << 20
 _KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _INCOMING = ".incoming"
+_RENAMES = 3
 
 
 class StorageFull(TransientError):
@@ -82,12 +83,14 @@ def check_key(key: str) -> str:
 async def join(storage: Storage, keys: Sequence[str], key: str) -> Blob:
     """Store the blobs `keys` at `key`, one behind the other; they themselves stay. FileNotFoundError where one is gone."""
 
-    async def chunks() -> AsyncIterator[bytes]:
-        for part in keys:
-            async for chunk in storage.read(part):
-                yield chunk
+    return await storage.write(key, read_all(storage, keys))
 
-    return await storage.write(key, chunks())
+
+async def read_all(storage: Storage, keys: Sequence[str]) -> AsyncIterator[bytes]:
+    """The bytes of all of them, one behind the other. FileNotFoundError as soon as one is gone."""
+    for part in keys:
+        async for chunk in storage.read(part):
+            yield chunk
 
 
 class FolderStorage:
@@ -204,14 +207,28 @@ def _add(outgoing: IO[bytes], digest: "hashlib._Hash", chunk: bytes) -> None:
 def _finish(outgoing: IO[bytes], target: Path) -> None:
     outgoing.flush()
     os.fsync(outgoing.fileno())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Path(outgoing.name).replace(target)
+    _rename(Path(outgoing.name), target)
     # The name, too, must outlive a power cut: the database will say that the blob is there.
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with suppress(FileNotFoundError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Whoever deletes the last blob of a folder at this moment removes the folder too: then it is made again."""
+    for left in reversed(range(_RENAMES)):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+        except (FileNotFoundError, FileExistsError) as fault:
+            # The latter, too: mkdir finds the folder, then does not.
+            if not left:
+                raise TransientError(f"{target.name} in the recordings' storage: {fault.strerror}") from fault
+        else:
+            return
 
 
 async def _chunks(incoming: IO[bytes], length: int | None = None) -> AsyncIterator[bytes]:

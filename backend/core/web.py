@@ -165,7 +165,10 @@ SignedInDep = Annotated[Principal, Depends(require_signed_in)]
 
 
 def private(*members: str) -> Any:
-    """For a route whose body holds people's own words: the log of operations says that these members came, not what they say."""
+    """For a route whose body or query holds people's own words.
+
+    The log of operations says that these members came, not what they say.
+    """
 
     async def mark(request: Request) -> None:
         request.state.private = frozenset(members)

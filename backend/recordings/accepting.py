@@ -1,18 +1,22 @@
 """An upload that is there as a whole becomes a recording, or one that its owner had already; then what lies around is removed."""
 
+import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from backend.core.clock import utc_now
 from backend.core.db import Database, Session
-from backend.core.errors import AppError, TransientError
+from backend.core.errors import AppError, TransientError, Unavailable
 from backend.core.queue import enqueue
-from backend.core.storage import Blob, Storage, join
+from backend.core.storage import Blob, Storage, read_all
 from backend.quotas import service as quotas
 from backend.recording_settings import Uploads
 from backend.recordings import service, signatures
+from backend.recordings.incoming import kept_alive
 from backend.recordings.models import Recording, RecordingKind, RecordingState, Upload
 from backend.recordings.repository.uploads import UploadRepository
 
@@ -20,11 +24,19 @@ log = logging.getLogger(__name__)
 
 # The message of a new recording is on its way; the sweep looks after one that nobody has taken by then.
 _FIRST_SWEEP = timedelta(seconds=60)
+# Whoever joins pieces says so that often; one that has said nothing for so long was killed.
+_JOINING, _BEAT_SECONDS = timedelta(minutes=2), 20.0
+# How long a request waits for one that joins the same pieces.
+_PATIENCE_SECONDS, _LOOK_SECONDS = 5.0, 0.1
 _NOTHING_CAME = (RecordingState.FAILED, RecordingState.CANCELLED)
 
 
 class Expired(AppError):
     status, code = 410, "upload_expired"
+
+
+class Missing(TransientError):
+    """A blob that is to be there is not, perhaps since somebody else was faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +70,11 @@ async def accept(intake: Intake, upload: Upload, blob: Blob) -> Outcome:
     """Make `blob` the upload's recording, in one transaction with its reservation and its task. Twice is once.
 
     Where its owner has one of the same content: that one, which costs nothing; one that failed or was cancelled starts again.
-    Invalid (422) for a checksum that differs, QuotaExceeded (429), Expired (410).
+    Invalid (422) for a checksum that differs, QuotaExceeded (429), Expired (410); Missing.
     """
     if (promised := upload.progress.get("sha256")) and promised != blob.sha256:
         raise signatures.refused("checksum_mismatch", f"the SHA-256 of what came is {blob.sha256}; send it again")
-    head = b"".join([chunk async for chunk in intake.storage.read(blob.key, 0, signatures.HEAD)])
+    head = await _head(intake, blob.key)
     signatures.check(head)
     seconds = min(signatures.seconds(head, blob.size_bytes), intake.limits.max_seconds)
     try:
@@ -78,22 +90,23 @@ async def accept(intake: Intake, upload: Upload, blob: Blob) -> Outcome:
 
 
 async def accept_pieces(intake: Intake, upload: Upload) -> Outcome:
-    """The same for what lies in pieces. Invalid means that the upload is gone."""
-    done = await _outcome(intake, upload.id)
-    if done is not None:
-        return done
+    """The same for what lies in pieces. Invalid means that the upload is gone.
+
+    Pieces are joined once, whatever comes of the blob afterwards, and by one at a time; whoever else comes waits for it, then is
+    told Unavailable (503).
+    """
     try:
-        try:
-            blob = await join(intake.storage, upload.progress["pieces"], upload.blob_key)
-        except FileNotFoundError as fault:
-            # Somebody else was faster, and has removed them.
-            done = await _outcome(intake, upload.id)
-            if done is None:
-                raise TransientError(f"a piece of upload {upload.id} is gone: {fault.filename}") from fault
-            return done
-        outcome = await accept(intake, upload, blob)
-    except signatures.Refused:
-        await discard(intake, upload.id)
+        whole = await _whole(intake, upload)
+        if isinstance(whole, Outcome):
+            return whole
+        outcome = await accept(intake, upload, whole)
+    except Missing:
+        done = await _outcome(intake, upload.id)
+        if done is None:
+            raise
+        return done
+    except (Expired, signatures.Refused):
+        await drop(intake, upload)
         raise
     await _clear(intake, upload.id)
     return outcome
@@ -109,6 +122,17 @@ async def discard(intake: Intake, upload_id: UUID) -> bool:
     if await _clear(intake, upload_id) and await _remove(intake, upload.blob_key):
         await forget(intake, upload_id)
     return True
+
+
+async def drop(intake: Intake, upload: Upload) -> None:
+    """Delete one that came to nothing: also its blob where somebody has deleted the upload while that was written."""
+    if await discard(intake, upload.id):
+        return
+    async with intake.db.transaction() as session:
+        uploads = UploadRepository(session)
+        kept = await uploads.find(upload.id) is not None or await uploads.holds(upload.owner_id, upload.blob_key)
+    if not kept:
+        await _remove(intake, upload.blob_key)
 
 
 async def forget(intake: Intake, upload_id: UUID) -> None:
@@ -130,6 +154,63 @@ async def sweep(intake: Intake, *, batch: int = 200) -> dict[str, int]:
     removed = [upload.id for upload in expired if await _removed(intake, upload)]
     tidied = await intake.storage.tidy(max(intake.lasting, timedelta(days=1)))
     return {"completed": len(completed), "removed": len(removed), "tidied": tidied}
+
+
+async def _whole(intake: Intake, upload: Upload) -> Outcome | Blob:
+    """What has become of an upload, or the blob of its joined pieces. Expired (410), Unavailable (503), Missing."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        async with intake.db.transaction() as session:
+            uploads = UploadRepository(session)
+            now = await uploads.find(upload.id)
+            if (known := await _known(uploads, now)) is not None:
+                return known
+            if now is None or now.expires_at <= utc_now():
+                raise Expired(f"upload {upload.id} has expired")
+            if "joined" in now.progress:
+                return Blob(key=now.blob_key, **now.progress["joined"])
+            mine = await uploads.begin_joining(upload.id, _JOINING)
+        if mine:
+            return await _joined(intake, now)
+        if time.monotonic() > end:
+            raise Unavailable("this upload is just being put together", code="joining", retry_after=5)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _joined(intake: Intake, upload: Upload) -> Blob:
+    pieces = read_all(intake.storage, upload.progress["pieces"])
+    try:
+        blob = await intake.storage.write(
+            upload.blob_key, kept_alive(pieces, partial(_go_on_joining, intake, upload.id), _BEAT_SECONDS)
+        )
+        await _keep_joined(intake, upload.id, blob)
+    except BaseException as fault:
+        async with intake.db.transaction() as session:
+            await UploadRepository(session).end_joining(upload.id)
+        if isinstance(fault, FileNotFoundError):
+            raise Missing(f"a piece of upload {upload.id} is gone: {fault.filename}") from fault
+        raise
+    await _clear(intake, upload.id)
+    return blob
+
+
+async def _keep_joined(intake: Intake, upload_id: UUID, blob: Blob) -> None:
+    async with intake.db.transaction() as session:
+        if not await UploadRepository(session).keep_joined(upload_id, blob.size_bytes, blob.sha256):
+            raise Expired(f"upload {upload_id} has expired")
+
+
+async def _go_on_joining(intake: Intake, upload_id: UUID) -> None:
+    async with intake.db.transaction() as session:
+        if not await UploadRepository(session).go_on_joining(upload_id, _JOINING):
+            raise Expired(f"upload {upload_id} has expired")
+
+
+async def _head(intake: Intake, key: str) -> bytes:
+    try:
+        return b"".join([chunk async for chunk in intake.storage.read(key, 0, signatures.HEAD)])
+    except FileNotFoundError as fault:
+        raise Missing(f"{key} is not in the storage") from fault
 
 
 async def _finished(intake: Intake, upload_id: UUID) -> bool:

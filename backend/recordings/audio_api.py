@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from backend.core.errors import NotFound, TransientError, Unavailable
 from backend.core.storage import Storage
-from backend.core.web import DatabaseDep, ViewerDep
+from backend.core.web import DatabaseDep, ViewerDep, problem
 from backend.recordings import reading
 from backend.recordings.reading import Sound
 from backend.recordings.schemas import Label
@@ -88,7 +88,8 @@ async def answer(request: Request, storage: Storage, sound: Sound) -> Response:
     try:
         part = parse_range(wanted, size)
     except Unsatisfiable:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"})
+        headers = {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
+        return problem(416, "unsatisfiable_range", f"the audio has {size} bytes", headers)
     return await _streamed(storage, sound, part or Part(0, size, size), headers, whole=part is None)
 
 

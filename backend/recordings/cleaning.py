@@ -12,6 +12,7 @@ from backend.config import Config
 from backend.core.db import Database
 from backend.core.errors import PermanentError
 from backend.core.storage import Storage
+from backend.recordings.fetching import PROBE_FOLDER
 from backend.recordings.models import RecordingKind
 from backend.recordings.removing import Places, delete_files, remove_held, storage_is_here
 from backend.recordings.repository.removals import RemovalRepository
@@ -75,25 +76,34 @@ async def _purge_shares(db: Database, batch: int) -> int:
 
 async def _clear_work(db: Database, work: Path) -> int:
     """Delete folders that a killed worker has left; how many."""
-    found = await asyncio.to_thread(_rested, work)
-    if not found:
+    rested = await asyncio.to_thread(_rested, work)
+    if not rested:
         return 0
+    found = {recording_id: path for path in rested if (recording_id := _named_by(path)) is not None}
     async with db.transaction() as session:
         needed = await RemovalRepository(session).existing(list(found))
     idle = [path for recording_id, path in found.items() if recording_id not in needed]
+    idle += [path for path in rested if path.name.startswith(PROBE_FOLDER)]
     for path in idle:
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
     return len(idle)
 
 
-def _rested(work: Path) -> dict[UUID, Path]:
-    """Folders that are named by a recording and have not been touched for an hour."""
-    found = {}
+def _rested(work: Path) -> list[Path]:
+    """Folders that have not been touched for an hour."""
+    found = []
     for path in work.iterdir() if work.is_dir() else ():
         try:
-            recording_id, touched = UUID(path.name), path.stat().st_mtime
-        except (ValueError, FileNotFoundError):
+            touched = path.stat().st_mtime
+        except FileNotFoundError:
             continue
         if touched < time.time() - _WORK_KEPT_SECONDS and path.is_dir():
-            found[recording_id] = path
+            found.append(path)
     return found
+
+
+def _named_by(path: Path) -> UUID | None:
+    try:
+        return UUID(path.name)
+    except ValueError:
+        return None

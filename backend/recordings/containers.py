@@ -16,6 +16,9 @@ from backend.recordings.unreadable import (
 # Names of sample entries in MP4 whose sound is encrypted: iTunes, the common scheme (ISO 23001-7), Audible.
 PROTECTED = frozenset({"drms", "enca", "aavd"})
 
+# A file in fragments has two boxes a second at most; one of empty boxes alone must not keep a worker busy.
+_MOST_BOXES = 100_000
+
 _BY_CODE: dict[str, type[UnreadableAudio]] = {
     kind.code: kind for kind in (EmptyAudio, NotAudio, EncryptedAudio, DrmAudio)
 }
@@ -41,7 +44,9 @@ def wave_seconds(path: Path) -> float | None:
             return None
         file.seek(12)
         rate = 0
-        while len(head := file.read(8)) == 8:
+        for _ in range(_MOST_BOXES):
+            if len(head := file.read(8)) < 8:
+                return None
             name, size = head[:4], int.from_bytes(head[4:], "little")
             if name == b"data":
                 # Who writes as the sound comes does not know the size.
@@ -57,7 +62,9 @@ def _ends_early(path: Path) -> bool:
     """Whether an MP4 file lacks its index, or its last box is longer than what is left of the file (ISO 14496-12, 4.2)."""
     length, at, seen = path.stat().st_size, 0, set()
     with path.open("rb") as file:
-        while at + 8 <= length:
+        for _ in range(_MOST_BOXES):
+            if at + 8 > length:
+                return at > length or b"moov" not in seen
             file.seek(at)
             head = file.read(16)
             size = int.from_bytes(head[:4])
@@ -69,4 +76,4 @@ def _ends_early(path: Path) -> bool:
                 return False
             seen.add(head[4:8])
             at += size
-    return at > length or b"moov" not in seen
+    return False

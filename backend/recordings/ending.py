@@ -25,5 +25,10 @@ async def ended(
         await quotas.settle(session, key=recording.id, seconds=settled)
     if not resumable:
         await CheckpointRepository(session).delete(recording.id)
+    told(session, recording)
+
+
+def told(session: Session, recording: Recording) -> None:
+    """Word to whoever waits for the transcript: there is one, or there will be none."""
     if recording.then_task is not None:
         enqueue(session, recording.then_task, **{f"{recording.kind}_id": str(recording.subject_id)})

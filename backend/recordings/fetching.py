@@ -11,6 +11,9 @@ from backend.core.errors import PermanentError, TransientError
 from backend.core.storage import Blob, Storage
 from backend.recordings.models import Recording, RecordingKind
 
+# Of folders in the work folder, one for each look at an upload.
+PROBE_FOLDER = ".probe-"
+
 
 class SourceRefused(PermanentError):
     """The recording's path is not one that may be read."""
@@ -46,7 +49,7 @@ async def _copied(storage: Storage, key: str, source_path: str, egress_dir: Path
     # Resolved first: neither `..` nor a link may lead out of the folder.
     source = await asyncio.to_thread((egress_dir / source_path).resolve)
     if not source.is_relative_to(await asyncio.to_thread(egress_dir.resolve)):
-        raise SourceRefused(f"{source_path} is not in the egress folder {egress_dir}")
+        raise SourceRefused(f"{source_path} is not in the egress folder")
     try:
         # On a shared folder a file can show up before its content.
         found = await asyncio.to_thread(source.stat)

@@ -13,6 +13,7 @@ from backend.core.storage import Storage
 from backend.quotas import service as quotas
 from backend.quotas.service import QuotaExceeded
 from backend.recordings import ending
+from backend.recordings.fetching import PROBE_FOLDER
 from backend.recordings.inspecting import Seen, inspect
 from backend.recordings.models import Recording, RecordingState
 from backend.recordings.repository import RecordingRepository
@@ -31,7 +32,7 @@ async def look(db: Database, storage: Storage, recording: Recording, work: Path,
     assert recording.blob_key is not None, "a file that is stored"  # noqa: S101
     try:
         await asyncio.to_thread(work.mkdir, parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".probe-", dir=work, ignore_cleanup_errors=True) as folder:
+        with TemporaryDirectory(prefix=PROBE_FOLDER, dir=work, ignore_cleanup_errors=True) as folder:
             path = await storage.local(recording.blob_key, Path(folder))
             seen = await asyncio.to_thread(inspect, path, max_seconds=max_seconds, scratch=Path(folder))
     except OSError as fault:

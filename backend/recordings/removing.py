@@ -20,7 +20,7 @@ from backend.core.principal import Principal
 from backend.core.queue import enqueue
 from backend.core.storage import Storage
 from backend.quotas import service as quotas
-from backend.recordings import access
+from backend.recordings import access, ending
 from backend.recordings.fetching import blob_key, voice_key
 from backend.recordings.models import Recording, RecordingKind, RecordingState
 from backend.recordings.options import MOST_SPEAKERS
@@ -35,7 +35,6 @@ BATCH = 100
 _SECONDS = 180.0
 # What a request waits for; the task does the rest.
 _PATIENCE = 5.0
-_OPEN = (RecordingState.REGISTERED, RecordingState.FETCHED, RecordingState.TRANSCRIBING)
 
 
 class Outcome(Enum):
@@ -61,13 +60,14 @@ async def remove(
 
     1. In one transaction: audio's and samples' keys are put on a list, then transcript, index, edits, speakers, summary, links
        and the recording go, and what it had reserved of a quota is given back. From then on nobody finds it; a worker that is at
-       it stops within seconds, and what it may still write is deleted, too.
+       it stops within seconds, and what it may still write is deleted, too. Whoever waits for the transcript is told.
     2. The files are deleted. What cannot be deleted now is `files_pending`, and the task `remove_recording_files` does it.
     """
     async with db.transaction() as session:
         recording = await access.manageable(session, recording_id, principal)
-        counted = await RemovalRepository(session).remove([recording_id], being_written([recording]))
+        counted = await RemovalRepository(session).remove([recording_id], perhaps_written([recording]))
         await quotas.release(session, key=recording_id)
+        ending.told(session, recording)
         enqueue(session, TASK)
     log.info("recording %s was deleted by %s", recording_id, principal.name)
     here = [path for place, path in counted.files if place == STORAGE]
@@ -87,7 +87,7 @@ async def remove(
 async def remove_held(session: Session, recordings: Sequence[Recording]) -> Counted:
     """Step 1 of `remove` for recordings that the session holds, whoever's they are."""
     ids = [recording.id for recording in recordings]
-    counted = await RemovalRepository(session).remove(ids, being_written(recordings))
+    counted = await RemovalRepository(session).remove(ids, perhaps_written(recordings))
     for recording_id in ids:
         await quotas.release(session, key=recording_id)
     return counted
@@ -119,12 +119,12 @@ async def sweep(db: Database) -> bool:
     return waiting
 
 
-def being_written(recordings: Sequence[Recording]) -> list[tuple[UUID, str]]:
-    """Keys that a worker may write before it notices that its recording is gone."""
+def perhaps_written(recordings: Sequence[Recording]) -> list[tuple[UUID, str]]:
+    """Keys of which no row tells: of attempts that came to nothing, and of one that is under way."""
     return [
         (recording.id, key)
         for recording in recordings
-        if recording.state in _OPEN and recording.claimed_until is not None
+        if recording.attempts > (recording.state == RecordingState.READY)
         for key in _keys_of(recording)
     ]
 

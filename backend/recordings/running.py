@@ -214,7 +214,7 @@ async def _record(hold: Hold, result: Result, samples: dict[str, str]) -> Record
     async with hold.db.transaction() as session:
         if not await RecordingRepository(session).finish(
             claimed,
-            title=result.summary and result.summary.title,
+            title=result.summary.title if result.summary is not None else None,
             state=RecordingState.READY,
             error=None,
             error_code=None,

@@ -102,8 +102,12 @@ class Form:
         # RFC 7578 wants names as browsers write them, in UTF-8; some programs write filename* all the same.
         message = Message()
         message["Content-Disposition"] = self._headers.get("content-disposition", "")
-        self._part.name = str(message.get_param("name", "", "Content-Disposition"))
-        self._part.filename = message.get_filename()
+        try:
+            self._part.name = str(message.get_param("name", "", "Content-Disposition"))
+            self._part.filename = message.get_filename()
+        except (ValueError, LookupError, TypeError) as fault:
+            # RFC 2231 lets a name bring its character set, and come in numbered pieces.
+            raise Invalid("a part's Content-Disposition cannot be read", code="bad_form") from fault
         if self._part.name == FILE and self._part.filename is not None:
             self._files += 1
             self.filename = self._part.filename

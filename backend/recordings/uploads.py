@@ -15,12 +15,22 @@ from uuid import UUID, uuid4
 
 from backend.core.clock import utc_now
 from backend.core.db import Database, Session
-from backend.core.errors import Conflict, NotFound, TooLarge, TooMany
+from backend.core.errors import Conflict, Invalid, NotFound, TooLarge, TooMany
 from backend.core.principal import Principal
 from backend.core.storage import StorageFull
 from backend.quotas import service as quotas
 from backend.recordings import access, reading, signatures
-from backend.recordings.accepting import Expired, Intake, Outcome, accept, accept_pieces, discard, forget, pieces_of
+from backend.recordings.accepting import (
+    Expired,
+    Intake,
+    Outcome,
+    accept,
+    accept_pieces,
+    discard,
+    drop,
+    forget,
+    pieces_of,
+)
 from backend.recordings.fetching import blob_key
 from backend.recordings.incoming import Feed, Mismatch, kept_alive, looked_at, too_large
 from backend.recordings.models import RecordingKind, Upload
@@ -33,6 +43,8 @@ MAX_UNFINISHED = 20
 CHECKSUMS = ("sha256", "sha1", "md5")
 # A piece is what is lost when this process is killed: 64 MB, or what came in 10 seconds.
 _PIECE, _PIECE_SECONDS = 64_000_000, 10.0
+# They stand in the row, which is written with each: as many parts of 1 MB are 10 GB.
+_MOST_PIECES = 10_000
 # An upload in one request that has said nothing for so long is of a process that was killed.
 _ALIVE, _BEAT_SECONDS = timedelta(minutes=15), 60.0
 # Left free for everybody else.
@@ -81,7 +93,7 @@ async def receive(
             upload = await _described(intake, upload, afterwards())
         outcome = await accept(intake, upload, blob)
     except BaseException:
-        await discard(intake, upload.id)
+        await drop(intake, upload)
         raise
     await forget(intake, upload.id)
     return outcome
@@ -111,7 +123,7 @@ async def append(
 
     What has come counts also where the sender goes away: it is kept, then ClientGone is raised. A part with a checksum is kept
     whole or not at all. Conflict (409) where the upload ends elsewhere, also by then; TooLarge (413) for more than it is to have;
-    Mismatch (460); Refused (422), by which the upload is gone.
+    Mismatch (460); Refused (422), by which the upload is gone; Invalid (422) for more than 10,000 parts.
     """
     if offset != upload.offset_bytes or upload.recording_id is not None:
         raise _elsewhere(upload.id, upload.offset_bytes)
@@ -215,6 +227,8 @@ async def _prolong(intake: Intake, upload_id: UUID) -> None:
 async def _piece(intake: Intake, upload: Upload, feed: Feed, checksum: Checksum | None) -> Upload:
     """Store the next piece and write it into the row; the upload as it is then."""
     offset = upload.offset_bytes
+    if len(upload.progress.get("pieces", ())) >= _MOST_PIECES:
+        raise Invalid(f"{_MOST_PIECES} parts are the limit: begin again with larger ones", code="too_many_parts")
     key = f"{pieces_of(upload.id)}/{offset:015d}-{uuid4().hex[:12]}"
     chunks = feed.piece(None if checksum else _PIECE, _PIECE_SECONDS)
     if offset == 0:

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from backend.core.db import Database
 from backend.core.principal import Principal
-from backend.core.web import WriterDep
+from backend.core.web import WriterDep, private
 from backend.recordings import tus_api, uploads
 from backend.recordings.accepting import Intake, Outcome
 from backend.recordings.schemas import RecordingRead
@@ -49,7 +49,14 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", status_code=201, response_model=AddedRecordingRead, responses=_ANSWERS, openapi_extra=_BODY)
+@router.post(
+    "",
+    status_code=201,
+    response_model=AddedRecordingRead,
+    responses=_ANSWERS,
+    openapi_extra=_BODY,
+    dependencies=[private("title", "filename", "hints")],
+)
 async def upload_recording(
     request: Request,
     intake: IntakeDep,

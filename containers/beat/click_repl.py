@@ -1,6 +1,6 @@
-"""In the place of the package click-repl in the images of Beat and of the API: the `celery` command imports it for its prompts.
+"""In the place of the package click-repl in the images: the `celery` command imports it for its prompts.
 
-The package would load prompt_toolkit: 7 MB of memory of every Beat, and as much of both images, for a prompt that nobody can type at.
+The package would load prompt_toolkit: 7 MB of every Beat's memory, and of each image, for a prompt that nobody can type at.
 """
 
 from typing import Any

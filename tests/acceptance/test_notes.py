@@ -37,7 +37,7 @@ class Desk:
     client: httpx.Client
     environment: dict[str, str]
 
-    def upload(self, path: Path, **options: object) -> httpx.Response:
+    def upload(self, path: Path, **options: str) -> httpx.Response:
         with path.open("rb") as file:
             return self.client.post(
                 "/api/recordings",

@@ -18,6 +18,7 @@ from tests.audit.conftest import Logged, operations, waiting
 from tests.factories.notes import noted
 from tests.fixtures.product import Product, Start, eventually
 from tests.fixtures.sent import Sent
+from tests.recordings.uploads.files import wav
 
 DISCARD = "/api/dead-letters/{}/discard"
 TEMPLATES = "/api/job-templates"
@@ -51,6 +52,16 @@ def test_of_a_body_with_peoples_own_words_the_log_has_the_rest(
 ) -> None:
     given = noted(content_type=content_type, body=body, size=len(body), private=frozenset({"text"}))
     assert columns(given)["request"] == {"body": kept}
+
+
+async def test_of_an_upload_the_log_has_neither_its_name_nor_its_title(product: Product, logged: Logged) -> None:
+    words = {"title": "About plums", "filename": "plums.wav", "hints": "plum jam", "language": "en"}
+    assert (await product.client.post("/api/recordings", params=words, content=wav())).status_code == 201
+    began = {"Tus-Resumable": "1.0.0", "Upload-Length": "9000"}
+    assert (await product.client.post("/api/recordings", params=words, headers=began)).status_code == 201
+    for entry in await logged(2):
+        assert entry.request["query"] == dict.fromkeys(words, "[redacted]") | {"language": "en"}
+        assert "plum" not in entry.model_dump_json()
 
 
 def test_of_a_query_with_peoples_own_words_the_log_has_the_rest() -> None:

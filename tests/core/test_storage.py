@@ -202,6 +202,20 @@ async def test_a_folder_holds_nothing_but_the_blobs(tmp_path: Path) -> None:
     assert not (tmp_path / "store" / "a").exists()
 
 
+async def test_a_blob_may_come_while_the_last_other_one_of_its_folder_goes(tmp_path: Path) -> None:
+    def come_and_go(name: str) -> None:
+        async def often() -> None:
+            storage = FolderStorage(tmp_path / "store")
+            for _ in range(300):
+                await storage.write(f"uploads/one/{name}", _in_pieces(b"x"))
+                assert await storage.delete(f"uploads/one/{name}")
+
+        asyncio.run(often())
+
+    await asyncio.gather(*(asyncio.to_thread(come_and_go, name) for name in "abcd"))
+    assert _files(tmp_path / "store") == []
+
+
 async def test_a_folder_that_is_in_the_way_is_told_and_nothing_stays_behind(tmp_path: Path) -> None:
     storage = FolderStorage(tmp_path / "store")
     (tmp_path / "store" / "a").mkdir(parents=True)

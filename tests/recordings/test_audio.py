@@ -228,3 +228,10 @@ def test_decoded_sound_is_opened_again_only_where_it_is_whole(tmp_path: Path) ->
 
 def test_each_refusal_is_permanent() -> None:
     assert issubclass(UnreadableAudio, PermanentError)
+
+
+def test_a_sample_rate_that_no_sound_has_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "slow.wav", noise(0.1), rate=999)
+    with pytest.raises(NotAudio, match="999"):
+        probe(path)
+    assert probe(write_wav(tmp_path / "low.wav", noise(0.1), rate=1000)).sample_rate == 1000

@@ -186,7 +186,8 @@ async def test_links_go_a_month_after_they_are_over(desk: Desk) -> None:
 async def test_work_folders_that_a_killed_worker_has_left_go_and_those_in_use_stay(desk: Desk) -> None:
     open_one = await desk.register(desk.write())
     done = await add_recording(desk.db)
-    folders = {name: desk.work / name for name in (str(open_one.id), str(done.id), str(uuid4()), "not-a-recording")}
+    names = (str(open_one.id), str(done.id), str(uuid4()), ".probe-x1y2", "not-a-recording")
+    folders = {name: desk.work / name for name in names}
     for folder in folders.values():
         folder.mkdir(parents=True)
         (folder / "0.s16").write_bytes(b"sound")
@@ -194,5 +195,5 @@ async def test_work_folders_that_a_killed_worker_has_left_go_and_those_in_use_st
     long_ago = time.time() - 7_200
     for folder in folders.values():
         os.utime(folder, (long_ago, long_ago))
-    assert (await clean(desk))["work_folders"] == 2
+    assert (await clean(desk))["work_folders"] == 3
     assert {name for name, folder in folders.items() if folder.exists()} == {str(open_one.id), "not-a-recording"}

@@ -7,12 +7,16 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, delete
 
+from backend.accounts.models import User
 from backend.core.errors import TransientError
 from backend.recordings import fetching, service
 from backend.recordings.models import Recording, RecordingState
 from backend.recordings.speech.base import Tick
 from backend.recordings.unreadable import NotAudio
+from tests.fixtures.people import add_user
 from tests.recordings.desk import Desk, Held, Killed, Scripted, die
 
 
@@ -262,3 +266,12 @@ async def test_lists_show_the_state_and_what_was_said_first(desk: Desk) -> None:
         waiting: ("registered", None),
     }
     assert nothing == {}
+
+
+async def test_a_user_who_owns_a_recording_is_not_deleted_and_so_it_never_becomes_everybodys(desk: Desk) -> None:
+    owner = await add_user(desk.db, "nora")
+    await desk.note(desk.write(), owner=owner.id)
+    with pytest.raises(IntegrityError, match="fk_recordings_owner_id_users"):
+        async with desk.db.transaction() as session:
+            await session.exec(delete(User).where(col(User.id) == owner.id))
+    assert (await desk.now()).owner_id == owner.id

@@ -242,7 +242,21 @@ def upgrade() -> None:
     op.add_column("recordings", sa.Column("tries", sa.Integer(), server_default="0", nullable=False))
     op.add_column("recordings", sa.Column("error_code", sa.Text(), nullable=True))
     op.create_index(
+        "ix_recordings_common",
+        "recordings",
+        ["created_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("owner_id is null or shared_role is not null"),
+    )
+    op.create_index(
         "ix_recordings_owner_id_created_at_id", "recordings", ["owner_id", "created_at", "id"], unique=False
+    )
+    op.create_index(
+        "ix_recordings_team_sha256",
+        "recordings",
+        ["sha256"],
+        unique=False,
+        postgresql_where=sa.text("kind = 'note' and owner_id is null"),
     )
     op.create_index(
         "uq_recordings_owner_id_sha256",
@@ -252,7 +266,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("kind = 'note' and owner_id is not null"),
     )
     op.create_foreign_key(
-        op.f("fk_recordings_owner_id_users"), "recordings", "users", ["owner_id"], ["id"], ondelete="SET NULL"
+        op.f("fk_recordings_owner_id_users"), "recordings", "users", ["owner_id"], ["id"], ondelete="RESTRICT"
     )
     op.add_column("transcripts", sa.Column("diarizer", sa.Text(), nullable=True))
     op.add_column(
@@ -286,7 +300,9 @@ def downgrade() -> None:
     op.drop_column("transcripts", "diarizer")
     op.drop_constraint(op.f("fk_recordings_owner_id_users"), "recordings", type_="foreignkey")
     op.drop_index("uq_recordings_owner_id_sha256", table_name="recordings")
+    op.drop_index("ix_recordings_team_sha256", table_name="recordings")
     op.drop_index("ix_recordings_owner_id_created_at_id", table_name="recordings")
+    op.drop_index("ix_recordings_common", table_name="recordings")
     op.drop_column("recordings", "error_code")
     op.drop_column("recordings", "tries")
     op.drop_column("recordings", "codec")

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import cast, delete, func, text, update
+from sqlalchemy import DateTime, cast, delete, func, text, true, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlmodel import col, select
 
@@ -81,6 +81,39 @@ class UploadRepository:
         changed = await self.session.exec(change.execution_options(populate_existing=True))
         described: Upload | None = changed.scalars().first()
         return described
+
+    async def begin_joining(self, upload_id: UUID, lasting: timedelta) -> bool:
+        """False where somebody else is at it, or it is no longer open."""
+        until = cast(col(Upload.progress)["joining_until"].astext, DateTime(timezone=True))
+        free = (until.is_(None) | (until < func.now())) & col(Upload.progress)["joined"].is_(None)
+        return await self._note(upload_id, free, joining_until=func.now() + lasting)
+
+    async def go_on_joining(self, upload_id: UUID, lasting: timedelta) -> bool:
+        return await self._note(upload_id, true(), joining_until=func.now() + lasting)
+
+    async def keep_joined(self, upload_id: UUID, size: int, sha256: str) -> bool:
+        """The blob is there: nobody joins the pieces again. False where the upload is no longer open."""
+        return await self._note(upload_id, true(), joined=func.jsonb_build_object("size_bytes", size, "sha256", sha256))
+
+    async def end_joining(self, upload_id: UUID) -> None:
+        change = update(Upload).where(col(Upload.id) == upload_id)
+        await self.session.exec(change.values(progress=col(Upload.progress).op("-")("joining_until")))
+
+    async def _note(self, upload_id: UUID, condition: Any, **members: Any) -> bool:
+        noted = func.jsonb_build_object(*(each for member in members.items() for each in member))
+        change = (
+            update(Upload)
+            .where(col(Upload.id) == upload_id, _is_open(), condition)
+            .values(progress=col(Upload.progress).op("||")(noted))
+            .execution_options(synchronize_session=False)
+        )
+        return (await self.session.exec(change.returning(col(Upload.id)))).first() is not None
+
+    async def holds(self, owner_id: UUID | None, key: str) -> bool:
+        """Whether a blob is that of a recording."""
+        whose = col(Recording.owner_id).is_(None) if owner_id is None else col(Recording.owner_id) == owner_id
+        query = select(Recording.id).where(whose, Recording.blob_key == key).limit(1)
+        return (await self.session.exec(query)).first() is not None
 
     async def expire(self, upload_id: UUID) -> bool:
         """Nobody goes on with it from now on. False for one that is complete, or gone."""

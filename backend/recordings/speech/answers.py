@@ -1,5 +1,6 @@
 """What a transcription service answers, checked field by field, and what is made of it."""
 
+import json
 import math
 import zlib
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backend.core.errors import TransientError
+from backend.core.redaction import storable
 from backend.recordings.speech.base import HeardPart, Segment, Word
 from backend.recordings.speech.languages import code_of, language_of
 from backend.recordings.speech.timeline import Timeline
@@ -80,13 +82,23 @@ class Answer(_Answered):
 def read_answer(body: str) -> Answer:
     """TransientError for what is no transcription, such as a proxy's page."""
     try:
-        return Answer.model_validate_json(body)
+        return Answer.model_validate_json(_whole(body))
     except ValidationError as fault:
         first = fault.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise TransientError(
             f"the OpenAI service answered what is no transcription: {where}: {first['msg']}"
         ) from fault
+
+
+def _whole(body: str) -> str:
+    """JSON without halves of surrogate pairs, as a sign has that was cut in two, and which no text can hold."""
+    if "\\ud" not in body.lower():
+        return body
+    try:
+        return storable(json.dumps(json.loads(body), ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return body
 
 
 def counted(answer: Answer, sent_seconds: float) -> dict[str, float]:

@@ -323,6 +323,15 @@ async def test_an_answer_that_is_no_transcription_is_a_transient_error(service: 
         await heard(OpenAISpeechEngine(service.opened()), HELLO)
 
 
+async def test_signs_that_no_text_can_hold_are_replaced_and_the_others_stay(service: Service) -> None:
+    body = '{"text": "Hello \\u0000 \\ud83d \\ud83d\\ude00.", "language": "en"}'
+    service.always = Says(text=body)
+
+    _, segments = await heard(OpenAISpeechEngine(service.opened()), HELLO)
+
+    assert "".join(segment.text for segment in segments) == "Hello \ufffd \ufffd \U0001f600."
+
+
 async def test_times_beyond_the_sound_are_held_inside_it(service: Service) -> None:
     words: list[dict[str, Any]] = [
         {"word": "One", "start": -5.0, "end": 0.2},

@@ -67,6 +67,10 @@ async def test_a_part_is_sent_with_its_place(library: Library) -> None:
     assert (last.status_code, last.content) == (206, SOUND[-10:])
     beyond = await client.get(at(note, "/audio"), headers={"Range": f"bytes={SIZE}-"})
     assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{SIZE}")
+    assert (beyond.json()["code"], beyond.headers["Content-Type"]) == (
+        "unsatisfiable_range",
+        "application/problem+json",
+    )
 
 
 async def test_a_player_that_has_it_gets_none_and_one_with_another_version_gets_the_whole(library: Library) -> None:

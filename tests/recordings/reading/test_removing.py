@@ -141,6 +141,7 @@ async def test_what_a_worker_still_writes_after_the_deletion_is_deleted_too(libr
         owner_id=None,
         kind="call",
         state="transcribing",
+        attempts=1,
         source_path="calls/a.ogg",
         claimed_until=utc_now() + timedelta(minutes=1),
         created_at=utc_now(),

@@ -49,6 +49,10 @@ class Bench:
         async with self.product.db.transaction() as session:
             await session.exec(update(Recording).where(col(Recording.id) == recording_id).values(**values))
 
+    async def change_upload(self, upload_id: UUID, **values: object) -> None:
+        async with self.product.db.transaction() as session:
+            await session.exec(update(Upload).where(col(Upload.id) == upload_id).values(**values))
+
     async def pass_time(self, span: timedelta) -> None:
         """As if every upload had been touched `span` earlier."""
         async with self.product.db.transaction() as session:

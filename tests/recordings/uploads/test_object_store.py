@@ -77,14 +77,16 @@ async def test_what_is_refused_leaves_nothing_in_the_bucket(product: Product, bu
 async def test_a_store_that_is_away_is_told_as_such(start: Start) -> None:
     product = await start(
         RECORDINGS_STORAGE="s3",
-        S3_BUCKET="none",
+        S3_BUCKET="their-bucket",
+        S3_PREFIX="their-prefix",
         S3_ENDPOINT_URL="http://127.0.0.1:9",
         S3_ACCESS_KEY_ID="key",
         S3_SECRET_ACCESS_KEY="secret",
     )
     answer = await product.client.post(URL, content=files.wav(), timeout=httpx.Timeout(60))
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_away")
-    assert "secret" not in answer.text
+    for private in ("secret", "their-bucket", "their-prefix", "127.0.0.1"):
+        assert private not in answer.text
     assert isinstance(open_storage(product.config), ObjectStorage)
 
 

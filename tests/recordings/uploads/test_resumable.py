@@ -1,10 +1,9 @@
-"""Resumable uploads by the tus protocol."""
+"""Resumable uploads by the tus protocol: beginning one, its parts, ending it."""
 
 import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from io import BytesIO
 from uuid import uuid4
 
@@ -12,46 +11,10 @@ import httpx
 import pytest
 from tusclient import client as tus
 
-from backend.core.storage import FolderStorage
-from backend.quotas import service as quotas
-from backend.recordings import accepting, uploads
-from backend.recordings.models import RecordingState
-from tests.fixtures.people import Person
 from tests.fixtures.product import eventually
 from tests.recordings.uploads import files
 from tests.recordings.uploads.conftest import Bench
-
-URL = "/api/recordings"
-TUS = {"Tus-Resumable": "1.0.0"}
-PART = TUS | {"Content-Type": "application/offset+octet-stream"}
-
-
-def metadata(**fields: str) -> dict[str, str]:
-    return {
-        "Upload-Metadata": ",".join(
-            f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in fields.items()
-        )
-    }
-
-
-async def begin(person: Person, size: int, **fields: str) -> str:
-    answer = await person.client.post(
-        URL, headers=TUS | {"Upload-Length": str(size)} | (metadata(**fields) if fields else {})
-    )
-    assert answer.status_code == 201, answer.text
-    return answer.headers["Location"]
-
-
-async def send(person: Person, where: str, offset: int, content: bytes, **more: str) -> httpx.Response:
-    headers = PART | {"Upload-Offset": str(offset)} | more
-    return await person.client.patch(where, content=content, headers=headers)
-
-
-async def offset(person: Person, where: str) -> int:
-    answer = await person.client.head(where, headers=TUS)
-    assert answer.status_code == 200, answer.headers
-    assert answer.headers["Tus-Resumable"] == "1.0.0"
-    return int(answer.headers["Upload-Offset"])
+from tests.recordings.uploads.tus import PART, TUS, URL, begin, offset, send
 
 
 async def test_a_file_in_parts_becomes_a_recording(bench: Bench, sound: bytes) -> None:
@@ -200,6 +163,18 @@ async def test_a_part_whose_checksum_differs_is_not_kept(bench: Bench, sound: by
     assert (await send(vera, where, 0, sound, **{"Upload-Checksum": right})).status_code == 204
 
 
+async def test_an_upload_has_ten_thousand_parts_at_most(bench: Bench, sound: bytes) -> None:
+    vera = await bench.people.viewer()
+    where = await begin(vera, len(sound))
+    (upload,) = await bench.uploads()
+    pieces = {"pieces": [f"uploads/{upload.id}/{number}" for number in range(9_999)]}
+    await bench.change_upload(upload.id, progress=pieces, offset_bytes=9_999)
+    assert (await send(vera, where, 9_999, sound[9_999:10_000])).status_code == 204
+    answer = await send(vera, where, 10_000, sound[10_000:])
+    assert (answer.status_code, answer.json()["code"]) == (422, "too_many_parts")
+    assert len(bench.files()) == 1
+
+
 async def test_a_creation_may_bring_the_first_part_or_all(bench: Bench, sound: bytes) -> None:
     vera = await bench.people.viewer()
     first = await vera.client.post(URL, content=sound[:600], headers=PART | {"Upload-Length": str(len(sound))})
@@ -321,139 +296,3 @@ async def test_anybody_may_ask_what_the_server_knows(bench: Bench) -> None:
         *("creation", "creation-with-upload", "expiration", "checksum", "termination")
     }
     assert answer.headers["Tus-Max-Size"] == "2048000000"
-
-
-async def test_an_upload_on_which_nobody_goes_on_expires_and_is_swept(bench: Bench, sound: bytes) -> None:
-    vera = await bench.people.viewer()
-    where = await begin(vera, len(sound))
-    assert (await send(vera, where, 0, sound[:9_000])).status_code == 204
-    assert await accepting.sweep(bench.intake) == {"completed": 0, "removed": 0, "tidied": 0}
-    await bench.pass_time(timedelta(hours=25))
-    assert (await vera.client.head(where, headers=TUS)).status_code == 410
-    assert (await send(vera, where, 9_000, sound[9_000:])).status_code == 410
-    assert len(bench.files()) == 1
-    assert (await accepting.sweep(bench.intake))["removed"] == 1
-    assert bench.files() == []
-    assert await bench.uploads() == []
-    assert (await vera.client.head(where, headers=TUS)).status_code == 404
-
-
-async def test_a_completed_upload_is_forgotten_in_time_and_its_recording_stays(bench: Bench, sound: bytes) -> None:
-    vera = await bench.people.viewer()
-    where = await begin(vera, len(sound))
-    assert (await send(vera, where, 0, sound)).status_code == 204
-    await bench.pass_time(timedelta(hours=25))
-    assert (await accepting.sweep(bench.intake))["removed"] == 1
-    assert await bench.uploads() == []
-    (recording,) = await bench.recordings()
-    assert bench.content(recording.blob_key) == sound
-
-
-async def test_the_same_file_again_in_parts_is_the_same_recording(bench: Bench, sound: bytes) -> None:
-    vera = await bench.people.viewer()
-    first = (await vera.client.post(URL, content=sound)).json()
-    where = await begin(vera, len(sound))
-    answer = await send(vera, where, 0, sound)
-    assert answer.headers["Beatline-Recording"] == first["id"]
-    assert answer.headers["Beatline-Duplicate"] == "true"
-    assert len(bench.files()) == 1
-    await bench.pass_time(timedelta(hours=25))
-    await accepting.sweep(bench.intake)
-    assert len(bench.files()) == 1
-
-
-async def test_a_quota_that_is_used_up_lets_the_upload_wait(bench: Bench, sound: bytes) -> None:
-    vera, ada = await bench.people.viewer(), await bench.people.admin()
-    where = await begin(vera, len(sound))
-    quota = f"/api/quotas/{vera.id}"
-    assert (await ada.client.put(quota, json={"files_per_day": 0})).status_code == 200
-    answer = await send(vera, where, 0, sound)
-    assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
-    assert (await vera.client.head(where, headers=TUS)).status_code == 429
-    assert await bench.recordings() == []
-    assert (await ada.client.put(quota, json={"files_per_day": 5})).status_code == 200
-    answer = await send(vera, where, len(sound), b"")
-    assert answer.status_code == 204
-    assert bench.content((await bench.recordings())[0].blob_key) == sound
-
-
-async def test_a_server_that_was_killed_before_the_end_is_made_good_by_whoever_looks(
-    bench: Bench, sound: bytes
-) -> None:
-    vera = await bench.people.viewer()
-    where = await begin(vera, len(sound))
-    upload = (await bench.uploads())[0]
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield sound
-
-    await uploads.append(bench.intake, upload, 0, chunks())
-    assert await bench.recordings() == []
-    answer = await vera.client.head(where, headers=TUS)
-    assert answer.headers["Upload-Offset"] == str(len(sound))
-    assert answer.headers["Beatline-Recording"] == str((await bench.recordings())[0].id)
-
-
-async def test_a_server_that_was_killed_before_the_end_is_made_good_by_the_sweep(bench: Bench, sound: bytes) -> None:
-    vera = await bench.people.viewer()
-    await begin(vera, len(sound))
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield sound
-
-    await uploads.append(bench.intake, (await bench.uploads())[0], 0, chunks())
-    assert (await accepting.sweep(bench.intake))["completed"] == 0
-    await bench.pass_time(timedelta(minutes=6))
-    assert (await accepting.sweep(bench.intake))["completed"] == 1
-    assert bench.content((await bench.recordings())[0].blob_key) == sound
-
-
-async def test_many_who_complete_one_upload_at_once_make_one_recording(bench: Bench, sound: bytes) -> None:
-    vera = await bench.people.viewer()
-    where = await begin(vera, len(sound))
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield sound
-
-    await uploads.append(bench.intake, (await bench.uploads())[0], 0, chunks())
-    answers = await asyncio.gather(*(vera.client.head(where, headers=TUS) for _ in range(6)))
-    assert {answer.headers["Beatline-Recording"] for answer in answers} == {str((await bench.recordings())[0].id)}
-    assert bench.content((await bench.recordings())[0].blob_key) == sound
-    assert len(bench.files()) == 1
-
-
-async def test_what_a_killed_process_left_in_the_storage_goes_with_the_row(bench: Bench, sound: bytes) -> None:
-    vera = await bench.people.viewer()
-    await begin(vera, len(sound))
-    upload = (await bench.uploads())[0]
-    storage = FolderStorage(bench.product.config.recordings.storage.folder)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield sound[:999]
-
-    await storage.write(f"uploads/{upload.id}/000000000000000-unknown", chunks())
-    await storage.write(upload.blob_key, chunks())
-    await bench.pass_time(timedelta(hours=25))
-    assert (await accepting.sweep(bench.intake))["removed"] == 1
-    assert bench.files() == []
-
-
-async def test_a_recording_that_was_deleted_since_is_told(bench: Bench, sound: bytes) -> None:
-    vera = await bench.people.viewer()
-    where = await begin(vera, len(sound))
-    made = (await send(vera, where, 0, sound)).headers["Beatline-Recording"]
-    await bench.change((await bench.recordings())[0].id, state=RecordingState.READY)
-    assert (await vera.client.delete(f"{URL}/{made}")).status_code < 300
-    assert (await vera.client.head(where, headers=TUS)).status_code == 410
-    again = await vera.client.post(URL, content=sound)
-    assert again.status_code == 201
-
-
-async def test_a_resumed_upload_counts_once(bench: Bench, sound: bytes) -> None:
-    vera = await bench.people.viewer()
-    where = await begin(vera, len(sound))
-    assert (await send(vera, where, 0, sound[:24_000])).status_code == 204
-    assert (await send(vera, where, 24_000, sound[24_000:])).status_code == 204
-    async with bench.product.db.transaction() as session:
-        standing = await quotas.standing(session, vera.id)
-    assert (standing.reserved_files, standing.reserved_seconds) == (1, 3.0)
