@@ -19,7 +19,7 @@ from backend.recordings.audio import decoded
 from devstack.environment import ROOT
 from tests.recordings.sounds import JFK, RATE, Sound, noise
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2_700)]
 
 SECONDS = 2 * 3600
 EVERY = 60
