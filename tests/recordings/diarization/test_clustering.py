@@ -80,6 +80,37 @@ def test_noisier_voices_are_still_told_apart() -> None:
     assert purity(vectors, owner, speakers) > 0.97
 
 
+@pytest.mark.parametrize("repeats", [3, 40])
+def test_more_of_the_same_voices_are_not_more_speakers(repeats: int) -> None:
+    first, _ = voices(40, 30, noise=1.5)
+    random = np.random.default_rng(4)
+    again = np.tile(first, (repeats, 1)) + random.normal(size=(repeats * len(first), 192)) * 0.3 / np.sqrt(192)
+    again /= np.linalg.norm(again, axis=1, keepdims=True)
+    assert len(speakers_of(again.astype(np.float32), BOUNDS, SpeakerCount())) == 2
+
+
+def test_who_speaks_in_a_part_of_a_long_recording_only_is_found() -> None:
+    often, owner = voices(600, 500, 200, seed=6)
+    late = np.array(owner) == 2
+    vectors = np.concatenate([often[~late], often[late]])
+    speakers = speakers_of(vectors, BOUNDS, SpeakerCount())
+    assert len(speakers) == 3
+    assert purity(often, owner, speakers) == 1.0
+
+
+def test_who_says_little_all_the_time_is_found() -> None:
+    vectors, owner = voices(1200, 800, 40)
+    speakers = speakers_of(vectors, BOUNDS, SpeakerCount())
+    assert len(speakers) == 3
+    assert purity(vectors, owner, speakers) == 1.0
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(2, 2, 2), (1, 3, 3), (6, 6, 6), (1, 1, 1)])
+def test_what_is_known_of_the_number_holds_for_hours_too(low: int, high: int, expected: int) -> None:
+    vectors, _ = voices(600, 500, 400, 300)
+    assert len(speakers_of(vectors, BOUNDS, SpeakerCount(low, high))) == expected
+
+
 def test_hours_of_vectors_are_grouped_within_seconds() -> None:
     vectors, owner = voices(6000, 4000, 800, 200)
     start = time.process_time()

@@ -10,8 +10,10 @@ import pytest
 
 from backend.config import load
 from backend.recordings.speech.base import Cancelled, Diarizer, SpeakerCount, Turn
+from backend.recordings.speech.diarization.clustering import speakers_of
 from backend.recordings.speech.diarization.diarizer import open_diarizer
-from backend.recordings.speech.diarization.windows import stretches
+from backend.recordings.speech.diarization.voices import VoiceModel
+from backend.recordings.speech.diarization.windows import NARROW, stretches
 from backend.recordings.speech.samples import SAMPLE_RATE, Samples
 from backend.recordings.speech.voice_activity import Run, VoiceActivity
 from benchmarks.speech_scores import Spoken, turn_errors
@@ -74,6 +76,17 @@ def test_speakers_are_numbered_by_first_appearance_and_turns_lie_in_order_inside
     assert sum(turn.end - turn.start for turn in turns) == pytest.approx(
         sum(run.end - run.start for run in runs), abs=0.1
     )
+
+
+def test_a_call_that_goes_on_for_half_an_hour_has_no_more_speakers_than_its_first_minutes(voice: VoiceActivity) -> None:
+    samples = samples_of(AUDIO / "call_mono_mix.mp3", 100.0)
+    windows = [window for run in voice.runs(samples, isolated=False, tick=nothing) for window in stretches(run)]
+    heard = VoiceModel("cpu").voices(samples, windows, nothing)
+    assert heard.narrow
+    noise = np.random.default_rng(1).normal(size=(18, *heard.vectors.shape)) * 0.3 / np.sqrt(heard.vectors.shape[1])
+    again = np.concatenate(heard.vectors + noise)
+    again /= np.linalg.norm(again, axis=1, keepdims=True)
+    assert len(speakers_of(again.astype(np.float32), NARROW, SpeakerCount())) == 2
 
 
 def test_one_voice_stays_one_speaker(diarizer: Diarizer, voice: VoiceActivity) -> None:

@@ -12,13 +12,19 @@ from backend.recordings.speech.base import SpeakerCount
 Vectors = NDArray[np.float32]
 _Floats = NDArray[np.float64]
 
-# So many vectors are compared with each other at a time: 32 MB.
-_BLOCK = 2000
+# Minutes of speech, as long as the recordings that the bounds were chosen on; the same bounds on more of it leave a voice in parts.
+_BLOCK = 200
+# In a block, and in a whole recording, nobody is a speaker who says less than this part of it.
+_BLOCK_SPECK, _SPECK = 20, 100
+# Groups are one voice at this share of their likeness within (measured between blocks: another voice has at most 0.75, the
+# same nearly always 0.82 and more); at half of it where the smaller has only so many vectors.
+_SAME, _HALF_SURE = 0.78, 10.0
+# A vector is like nobody at this share of the usual likeness; what such vectors have in common is a voice if it is this unlike all
+# others and this coherent. Of them, so many are compared.
+_ODD, _OTHER, _COHERENT, _MOST_ODD = 0.5, 0.3, 0.5, 1000
 _ROUNDS = 20
 # Three times as many as there may be speakers; the rest move to these.
 _MOST_GROUPS = 60
-# Nor is a speaker who says less than this part of everything.
-_SPECK = 100
 # A small group's own likeness counts as if it had this many pairs as alike as everybody's.
 _PRIOR_PAIRS = 6.0
 
@@ -34,14 +40,89 @@ class Bounds:
 
 
 def speakers_of(vectors: Vectors, bounds: Bounds, count: SpeakerCount) -> Vectors:
-    """The mean vector (length 1) of each speaker; at least one where there is a vector. `vectors` have length 1.
+    """The mean vector (length 1) of each speaker; at least one where there is a vector. `vectors` have length 1, by time.
+
+    1. Each block of a few minutes of speech has its own speakers.
+    2. Speakers of all blocks who are the same voice are made one; the less speech is behind a group, the sooner.
+    3. Vectors of the whole recording move to the nearest speaker; specks go, then again from 2, until nothing changes.
+    4. Whoever says too little in every block, but enough in all, is looked for among the vectors that are like nobody.
+    """
+    if len(vectors) <= _BLOCK:
+        return _speakers_in_block(vectors, bounds, count)
+    bounds = replace(bounds, least=max(bounds.least, len(vectors) // _SPECK))
+    speakers = _unit(_voices(vectors, bounds, count).sums)
+    if len(speakers) == count.high:
+        return speakers
+    rare = _rare(vectors, speakers, bounds)[: count.high - len(speakers)]
+    return _settled(vectors, np.concatenate([speakers, rare]))[0] if len(rare) else speakers
+
+
+def _voices(vectors: Vectors, bounds: Bounds, count: SpeakerCount) -> _Groups:
+    groups = _joined_voices(_by_block(vectors, bounds, 1), SpeakerCount(1, count.high))
+    if len(groups.sizes) < count.low:
+        groups = _joined_voices(_by_block(vectors, bounds, count.low), count)
+    while True:
+        groups = _regrouped(vectors, groups.without_specks(bounds.least, count.low))
+        joined = _joined_voices(groups, count)
+        if len(joined.sizes) == len(groups.sizes) and (
+            len(groups.sizes) <= count.low or groups.sizes.min() >= bounds.least
+        ):
+            return groups
+        groups = joined
+
+
+def _by_block(vectors: Vectors, bounds: Bounds, low: int) -> _Groups:
+    """The speakers of each block, at least `low`, one block's after the other's."""
+    found = []
+    for block in np.array_split(vectors, -(-len(vectors) // _BLOCK)):
+        strict = replace(bounds, least=len(block) // _BLOCK_SPECK)
+        speakers = _speakers_in_block(block, strict, SpeakerCount(low))
+        owner = np.argmax(block @ speakers.T, axis=1)
+        found.append(_groups(block, np.unique(owner, return_inverse=True)[1]))
+    return _Groups(np.concatenate([each.sums for each in found]), np.concatenate([each.sizes for each in found]))
+
+
+def _joined_voices(groups: _Groups, count: SpeakerCount) -> _Groups:
+    """Without two groups that are one voice, nor more groups than there may be speakers."""
+    while len(groups.sizes) > count.low:
+        fewer = np.square(np.minimum.outer(groups.sizes, groups.sizes))
+        beyond = groups.likeness() - _SAME * fewer / (fewer + _HALF_SURE**2)
+        first, second = np.unravel_index(int(np.argmax(beyond)), beyond.shape)
+        if beyond[first, second] < 0.0 and len(groups.sizes) <= count.high:
+            break
+        groups = groups.with_one(int(first), int(second))
+    return groups
+
+
+def _regrouped(vectors: Vectors, groups: _Groups) -> _Groups:
+    return _groups(vectors, _settled(vectors, _unit(groups.sums))[1])
+
+
+def _rare(vectors: Vectors, speakers: Vectors, bounds: Bounds) -> Vectors:
+    """Further speakers, unlike all of `speakers`; the one who says most first."""
+    near = (vectors @ speakers.T).max(axis=1)
+    usual = float(np.median(near))
+    odd = vectors[near < _ODD * usual]
+    step = max(1, -(-len(odd) // _MOST_ODD))
+    odd, least = odd[::step], bounds.least // step
+    if len(odd) < max(least, 1):
+        return speakers[:0]
+    found = _speakers_in_block(odd, replace(bounds, least=least), SpeakerCount())
+    groups = _groups(odd, _settled(odd, found)[1])
+    means: Vectors = _unit(groups.sums)
+    coherence = np.linalg.norm(groups.sums, axis=1) / groups.sizes
+    real = (groups.sizes >= least) & (coherence >= _COHERENT**0.5 * usual)
+    real &= (means @ speakers.T).max(axis=1) < _OTHER
+    return np.asarray(means[real][np.argsort(-groups.sizes[real], kind="stable")])
+
+
+def _speakers_in_block(vectors: Vectors, bounds: Bounds, count: SpeakerCount) -> Vectors:
+    """As `speakers_of`, of as many vectors as can all be compared with each other.
 
     1. Average linkage up to `cut`, which leaves speakers in several groups rather than two in one.
     2. Vectors move to the nearest group until none moves: groups become purer than linkage alone makes them.
     3. The two most alike groups are made one, or the smallest speck is dropped; then again from 2.
     """
-    # The longer the recording, the more odd windows (laughter, noise, two at once) are alike by chance.
-    bounds = replace(bounds, least=max(bounds.least, len(vectors) // _SPECK))
     means = _linked(vectors.astype(np.float64), bounds, count)
     while True:
         means, owner = _settled(vectors, means)
@@ -56,9 +137,7 @@ def speakers_of(vectors: Vectors, bounds: Bounds, count: SpeakerCount) -> Vector
         first, second = np.unravel_index(int(np.argmax(likeness)), likeness.shape)
         if likeness[first, second] < bounds.alike and len(means) <= count.high:
             return means
-        joined = groups.sums[first] + groups.sums[second]
-        means = np.delete(means, second, axis=0)
-        means[first - (second < first)] = _unit(joined[None])[0]
+        means = _unit(groups.with_one(int(first), int(second)).sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +158,19 @@ class _Groups:
         result = means @ means.T / np.sqrt(np.outer(own, own))
         np.fill_diagonal(result, -np.inf)
         return np.asarray(result)
+
+    def with_one(self, first: int, second: int) -> _Groups:
+        """The two made one."""
+        sums, sizes = self.sums.copy(), self.sizes.copy()
+        sums[first] += sums[second]
+        sizes[first] += sizes[second]
+        return _Groups(np.delete(sums, second, axis=0), np.delete(sizes, second))
+
+    def without_specks(self, least: int, low: int) -> _Groups:
+        """Those of at least `least` vectors, and of the others the largest until there are `low`."""
+        largest = np.argsort(-self.sizes, kind="stable")
+        kept = np.sort(largest[: max(low, int(np.count_nonzero(self.sizes >= least)), 1)])
+        return _Groups(self.sums[kept], self.sizes[kept])
 
 
 def _groups(vectors: Vectors, owner: NDArray[np.int64]) -> _Groups:
@@ -106,26 +198,13 @@ def _linked(vectors: _Floats, bounds: Bounds, count: SpeakerCount) -> Vectors:
     """Mean vectors of the groups below the cut; a lower cut where these are fewer than the speakers."""
     cut = bounds.cut
     while True:
-        sums, sizes = _linked_by_block(vectors, cut)
+        sums, sizes = _joined(vectors, np.ones(len(vectors)), cut)
         real = sizes >= bounds.least
         if np.count_nonzero(real) >= count.low or not real.any() or cut < 0.1:
             break
         cut -= 0.05
     wanted = min(np.count_nonzero(real), _MOST_GROUPS) if real.any() else 1
     return _unit(sums[np.argsort(-sizes, kind="stable")[: max(wanted, count.low)]])
-
-
-def _linked_by_block(vectors: _Floats, cut: float) -> tuple[_Floats, _Floats]:
-    sums, sizes = vectors, np.ones(len(vectors))
-    if len(vectors) > _BLOCK:
-        blocks = [
-            _joined(vectors[at : at + _BLOCK], np.ones(len(vectors[at : at + _BLOCK])), cut)
-            for at in range(0, len(vectors), _BLOCK)
-        ]
-        sums, sizes = np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks])
-        most = np.argsort(-sizes, kind="stable")[:_BLOCK]
-        sums, sizes = sums[most], sizes[most]
-    return _joined(sums, sizes, cut)
 
 
 def _joined(sums: _Floats, sizes: _Floats, cut: float) -> tuple[_Floats, _Floats]:

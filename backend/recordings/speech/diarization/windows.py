@@ -14,8 +14,8 @@ from backend.recordings.speech.voice_activity import Run
 
 # Chosen on two real calls, a meeting corpus' sample and dialogues made of read speech (docs/performance.md). A telephone makes
 # voices more alike, so fewer may be joined by distance alone.
-_WIDE = Bounds(cut=0.65, alike=0.6, least=3)
-_NARROW = Bounds(cut=0.5, alike=0.74, least=5)
+WIDE = Bounds(cut=0.65, alike=0.6, least=3)
+NARROW = Bounds(cut=0.5, alike=0.74, least=5)
 
 _STEP = SECONDS / 2
 # What is shorter says too little of a voice to found a group.
@@ -42,7 +42,7 @@ class WindowDiarizer:
         tick(_LISTENING)
         telling = np.array([end - start >= _TELLING for start, end in flat])
         vectors = heard.vectors[telling] if telling.any() else heard.vectors
-        speakers = speakers_of(vectors, _NARROW if heard.narrow else _WIDE, count)
+        speakers = speakers_of(vectors, NARROW if heard.narrow else WIDE, count)
         tick(1.0)
         return numbered(_turns(runs, pieces, heard.vectors @ speakers.T))
 
