@@ -5,8 +5,11 @@ BIN = $(VENV)/bin
 STACK = $(BIN)/python -m devstack
 # Slow, since they start and stop many processes.
 WORKERS = tests/brokers tests/core/test_pools.py tests/core/keys/test_in_workers.py tests/devstack/test_rabbitmq.py tests/deploy/test_systemd.py
+# Slow, since they load the models of speech or start processes that do.
+SPEECH = tests/recordings/diarization $(addprefix tests/recordings/test_,commands.py formats.py local.py pipeline.py tasks.py) \
+	tests/recordings/uploads/test_process.py
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo up down reset status test check lint format workers acceptance schema chaos long containers bench migration clean
+.PHONY: help venv packages demo up down reset status test check lint format workers speech acceptance schema chaos long containers bench migration clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +36,7 @@ packages:
 	@sh devstack/packages.sh
 
 test: venv packages ## Run the tests with coverage
-	$(BIN)/pytest -n 3 --dist loadfile $(addprefix --ignore=,$(WORKERS)) -m "not acceptance and not chaos and not schema and not slow" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
+	$(BIN)/pytest -n 3 --dist loadfile $(addprefix --ignore=,$(WORKERS) $(SPEECH)) -m "not acceptance and not chaos and not schema and not slow" --durations=15 --cov=backend --cov-branch --cov-fail-under=90
 
 lint: venv ## Check format, style, types and import direction
 	$(BIN)/ruff format --check .
@@ -49,6 +52,9 @@ format: venv ## Put the code into its format
 
 workers: venv packages ## Real workers on Redis and RabbitMQ: delivery, pools, TLS, signatures, strangers' messages
 	$(BIN)/pytest -n 2 --dist loadfile $(WORKERS)
+
+speech: venv packages ## Real speech by the real models: words, voices, formats, the command line
+	$(BIN)/pytest -n 2 --dist loadfile $(SPEECH)
 
 acceptance: venv ## Run the whole stack as a user does, and look at the result
 	$(BIN)/pytest tests/acceptance tests/commands
