@@ -53,7 +53,7 @@ format: venv ## Put the code into its format
 workers: venv packages ## Real workers on Redis and RabbitMQ: delivery, pools, TLS, signatures, strangers' messages
 	$(BIN)/pytest -n 2 --dist loadfile $(WORKERS)
 
-speech: venv packages ## Real speech by the real models: words, voices, formats, the command line
+speech: venv ## Real speech by the real models: words, voices, formats, the command line
 	$(BIN)/pytest -n 2 --dist loadfile $(SPEECH)
 
 acceptance: venv ## Run the whole stack as a user does, and look at the result
