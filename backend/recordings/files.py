@@ -84,12 +84,17 @@ def _root(config: Config) -> Path:
         if cache is None:
             continue
         root = cache / "transcribe"
-        with suppress(PermissionError):
+        try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            owner = root.stat()
-            # The temporary folder is everybody's: nobody else may lay a transcript there for us to find.
-            if owner.st_uid == os.geteuid() and not owner.st_mode & stat.S_IWOTH and os.access(root, os.W_OK):
-                return root
+        except OSError as fault:
+            # An image's file system is read-only, whoever asks.
+            if fault.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                raise
+            continue
+        owner = root.stat()
+        # The temporary folder is everybody's: nobody else may lay a transcript there for us to find.
+        if owner.st_uid == os.geteuid() and not owner.st_mode & stat.S_IWOTH and os.access(root, os.W_OK):
+            return root
     raise PermissionError(errno.EACCES, "no folder to work in; set BEATLINE_CACHE_DIR to one of this user's")
 
 
