@@ -4,7 +4,9 @@ VENV = .venv
 BIN = $(VENV)/bin
 STACK = $(BIN)/python -m devstack
 # Slow, since they start and stop many processes.
-WORKERS = tests/brokers tests/core/test_pools.py tests/core/keys/test_in_workers.py tests/devstack/test_rabbitmq.py tests/deploy/test_systemd.py
+WORKERS = tests/brokers tests/core/test_pools.py tests/core/keys/test_in_workers.py tests/devstack/test_rabbitmq.py tests/deploy/test_systemd.py \
+	tests/audit/test_with_workers.py tests/notifications/test_worker.py tests/quotas/test_worker.py \
+	$(addprefix tests/queues/test_,dead_letters.py draining.py watching.py)
 # Slow, since they load the models of speech or start processes that do.
 SPEECH = tests/recordings/diarization $(addprefix tests/recordings/test_,commands.py formats.py local.py pipeline.py tasks.py) \
 	tests/recordings/uploads/test_process.py
