@@ -40,8 +40,8 @@ from backend.jobs import run_commands as runs
 from backend.migrations import running
 from backend.queues import commands as dead_letters
 from backend.quotas import commands as quotas
-from backend.recordings import commands as transcribing
-from backend.recordings import record_commands as recordings
+from backend.recordings.terminal import commands as transcribing
+from backend.recordings.terminal import recordings
 
 __all__ = ["app", "models"]
 

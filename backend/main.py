@@ -43,10 +43,11 @@ from backend.ops.context import FOLDER, Refusal, show_refusal
 from backend.queues import api as queues_api
 from backend.queues import letters_api
 from backend.quotas import api as quotas_api
-from backend.recordings import api as recordings_api
-from backend.recordings import audio_api as recordings_audio_api
-from backend.recordings import sharing_api as recordings_sharing_api
-from backend.recordings import tus_api, uploads_api
+from backend.recordings.api import audio as recordings_audio_api
+from backend.recordings.api import recordings as recordings_api
+from backend.recordings.api import sharing as recordings_sharing_api
+from backend.recordings.api import tus as tus_api
+from backend.recordings.api import uploads as uploads_api
 
 ROUTERS = (
     accounts_api.router,

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from backend.config import load
-from backend.recordings import audio
+from backend.recordings.sound import decoding as audio
 from backend.recordings.speech.base import Part, Word
 from backend.recordings.speech.local import LocalSpeechEngine
 from backend.recordings.speech.openai import open_engine

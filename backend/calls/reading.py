@@ -21,9 +21,9 @@ from backend.calls.states import CallStatus
 from backend.core.db import Session
 from backend.core.errors import NotFound
 from backend.core.paging import Page, decode_cursor, encode_cursor
-from backend.recordings import reading as transcripts
 from backend.recordings import service as recordings
-from backend.recordings.reading import Said
+from backend.recordings.library import reading as transcripts
+from backend.recordings.library.reading import Said
 
 
 async def read_call(session: Session, call_id: UUID) -> CallRead:

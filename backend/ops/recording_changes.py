@@ -16,8 +16,9 @@ from backend.ops.context import Frames, render
 from backend.ops.flash import lead
 from backend.ops.forms import Errors, of_validation, typed
 from backend.ops.recordings import has_audio, page_of
-from backend.recordings import editing, managing, reading, removing, sharing
-from backend.recordings.audio_api import StorageDep
+from backend.recordings.api.audio import StorageDep
+from backend.recordings.keeping import removing
+from backend.recordings.library import editing, managing, reading, sharing
 from backend.recordings.schemas import (
     RecordingUpdate,
     SegmentRead,

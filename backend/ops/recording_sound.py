@@ -10,9 +10,9 @@ from backend.core.web import ConfigDep, DatabaseDep, SessionDep
 from backend.ops.access import Viewer
 from backend.ops.context import Frames, render
 from backend.ops.recordings import is_film
-from backend.recordings import reading
-from backend.recordings.api import file_of
-from backend.recordings.audio_api import StorageDep, answer
+from backend.recordings.api.audio import StorageDep, answer
+from backend.recordings.api.recordings import file_of
+from backend.recordings.library import reading
 from backend.recordings.schemas import ExportFormat
 
 router = APIRouter(prefix="/recordings/{recording_id}")

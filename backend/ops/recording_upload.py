@@ -18,12 +18,12 @@ from backend.ops.context import render
 from backend.ops.flash import lead
 from backend.ops.forms import Errors
 from backend.ops.recordings import own_standing
-from backend.recordings import uploads
-from backend.recordings.incoming import ClientGone
-from backend.recordings.sending_api import IntakeDep, NoRoom, body, told
-from backend.recordings.upload_forms import Form
-from backend.recordings.upload_wishes import read_wish
-from backend.recordings.uploads import Outcome
+from backend.recordings.api.sending import IntakeDep, NoRoom, body, told
+from backend.recordings.uploads import resumable as uploads
+from backend.recordings.uploads.forms import Form
+from backend.recordings.uploads.incoming import ClientGone
+from backend.recordings.uploads.resumable import Outcome
+from backend.recordings.uploads.wishes import read_wish
 
 router = APIRouter(prefix="/recordings")
 

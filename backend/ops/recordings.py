@@ -18,7 +18,8 @@ from backend.ops.flash import lead
 from backend.ops.forms import of_validation
 from backend.quotas import service as quotas
 from backend.quotas.service import Standing
-from backend.recordings import reading, retention, searching, sharing
+from backend.recordings.keeping import retention
+from backend.recordings.library import reading, searching, sharing
 from backend.recordings.models import RecordingKind, RecordingState
 from backend.recordings.schemas import (
     RecordingDetail,

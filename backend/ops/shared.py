@@ -8,11 +8,11 @@ from backend.core.errors import AppError
 from backend.core.throttle import limited
 from backend.core.web import ConfigDep, DatabaseDep
 from backend.ops.context import Frames, render
-from backend.recordings import reading, sharing
-from backend.recordings.api import file_of
-from backend.recordings.audio_api import StorageDep, answer
+from backend.recordings.api.audio import StorageDep, answer
+from backend.recordings.api.recordings import file_of
+from backend.recordings.api.sharing import note
+from backend.recordings.library import reading, sharing
 from backend.recordings.schemas import ExportFormat, SharedRead
-from backend.recordings.sharing_api import note
 
 router = APIRouter(prefix="/shared", include_in_schema=False)
 

@@ -7,11 +7,14 @@ from uuid import UUID
 from backend.core.object_storage import open_storage
 from backend.core.runtime import Runtime, task
 from backend.core.storage import Storage
-from backend.recordings import accepting, cleaning, probing, removing, running, service
-from backend.recordings.accepting import Intake
+from backend.recordings import service
+from backend.recordings.keeping import cleaning, removing
+from backend.recordings.keeping.removing import Places, delete_files
 from backend.recordings.pipeline import Tools, open_tools
-from backend.recordings.removing import Places, delete_files
-from backend.recordings.running import Place
+from backend.recordings.uploads import accepting
+from backend.recordings.uploads.accepting import Intake
+from backend.recordings.work import probing, running
+from backend.recordings.work.running import Place
 
 TOOLS = "recordings.tools"
 _STORAGE = "recordings.storage"

@@ -13,5 +13,5 @@ def test_the_api_loads_neither_models_nor_sound() -> None:
 
 def test_a_worker_loads_no_model_before_its_first_recording() -> None:
     loaded = set(loaded_by("backend.tasks"))
-    assert "backend.recordings.running" in loaded
+    assert "backend.recordings.work.running" in loaded
     assert (MODELS | SERVICES) & loaded == set()

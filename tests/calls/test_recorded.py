@@ -8,11 +8,11 @@ from backend.calls import service as calls
 from backend.calls.models import DoNotCall
 from backend.core.clock import utc_now
 from backend.core.storage import FolderStorage
-from backend.recordings import running
 from backend.recordings import service as recordings
 from backend.recordings.models import Recording, RecordingState
-from backend.recordings.running import Place
 from backend.recordings.speech.base import Word, said
+from backend.recordings.work import running
+from backend.recordings.work.running import Place
 from tests.calls.test_reconciling import PAST, change, read
 from tests.calls.test_webhooks import accepted
 from tests.fixtures.product import Product

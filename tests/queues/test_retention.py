@@ -19,7 +19,7 @@ from backend.core.db import Base, Database
 from backend.core.storage import FolderStorage
 from backend.queues import service as queues
 from backend.queues.retention import RULES
-from backend.recordings import cleaning
+from backend.recordings.keeping import cleaning
 from devstack.servers import ValkeyServer
 from tests.factories.people import add_customer
 from tests.factories.recordings import add_recording

@@ -16,14 +16,15 @@ from sqlmodel import SQLModel, col, select
 
 from backend.core.db import Database
 from backend.core.storage import FolderStorage
-from backend.recordings import running, service
+from backend.recordings import service
 from backend.recordings.models import Checkpoint, Recording, RecordingState, TranscriptRow
 from backend.recordings.pipeline import Tools
-from backend.recordings.running import Place
 from backend.recordings.speech.base import HeardPart, Part, Segment, SpeakerCount, Tick, Transcript, Turn, Word, said
 from backend.recordings.speech.samples import Samples
 from backend.recordings.speech.voice_activity import Run
 from backend.recordings.summaries.base import Summary, no_tick
+from backend.recordings.work import running
+from backend.recordings.work.running import Place
 from tests.fixtures.sent import Sent
 from tests.recordings.sounds import noise, silence, write_wav
 

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from backend.core.errors import PermanentError
-from backend.recordings.audio import decode, decoded, probe, reopened
-from backend.recordings.channels import ChannelKind
-from backend.recordings.speech.base import Cancelled
-from backend.recordings.unreadable import (
+from backend.recordings.sound.decoding import decode, decoded, probe, reopened
+from backend.recordings.sound.unreadable import (
     AudioTooLong,
     EmptyAudio,
     NoAudioStream,
@@ -20,6 +18,8 @@ from backend.recordings.unreadable import (
     TruncatedAudio,
     UnreadableAudio,
 )
+from backend.recordings.speech.base import Cancelled
+from backend.recordings.speech.channels import ChannelKind
 from tests.recordings.sounds import (
     AUSTEN,
     CALL,
@@ -192,7 +192,7 @@ def test_a_stop_while_decoding_leaves_nothing_behind(tmp_path: Path) -> None:
 _FULL = """
 import resource, sys
 from pathlib import Path
-from backend.recordings.audio import decode
+from backend.recordings.sound.decoding import decode
 # As if the disk were full after 100 kB.
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

@@ -10,10 +10,11 @@ from uuid import uuid4
 import pytest
 
 from backend.core.storage import Blob, FolderStorage
-from backend.recordings import running, service
+from backend.recordings import service
 from backend.recordings.models import RecordingState, Stage
-from backend.recordings.running import Place
 from backend.recordings.speech.base import Tick
+from backend.recordings.work import running
+from backend.recordings.work.running import Place
 from tests.recordings.desk import Desk, Held, Killed, Scripted, die
 from tests.recordings.notes import owner_of, scripted_note, standing_of
 from tests.recordings.sounds import noise, write_encoded

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.recordings.channels import ChannelKind, channel_kind, frame_levels, mix
+from backend.recordings.speech.channels import ChannelKind, channel_kind, frame_levels, mix
 from tests.recordings.sounds import Sound, noise, silence, tone
 
 

@@ -15,7 +15,7 @@ from backend.config import Config, load
 from backend.core.clock import utc_now
 from backend.core.errors import PermanentError
 from backend.quotas import service as quotas
-from backend.recordings import cleaning
+from backend.recordings.keeping import cleaning
 from backend.recordings.models import OwnerRetention, Recording, RemovedFile, ShareLink, TranscriptRow
 from tests.factories.recordings import add_recording
 from tests.fixtures.people import add_user

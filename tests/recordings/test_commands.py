@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from backend import cli
-from backend.recordings.exporting import Abstract, Document
-from backend.recordings.transcribing import as_text, clock
+from backend.recordings.library.exporting import Abstract, Document
+from backend.recordings.terminal.transcribing import as_text, clock
 
 SOUNDS = Path(__file__).parents[1] / "fixtures" / "audio"
 AUSTEN, JFK, CALL = SOUNDS / "read_austen_2.wav", SOUNDS / "speech_jfk.flac", SOUNDS / "call_two_channel.wav"

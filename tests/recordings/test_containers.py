@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from backend.recordings import containers
-from backend.recordings.unreadable import NotAudio
+from backend.recordings.sound import containers
+from backend.recordings.sound.unreadable import NotAudio
 from tests.recordings.uploads.files import wav
 
 EMPTY_CHUNK, EMPTY_BOX = b"junk\0\0\0\0", b"\0\0\0\x08ftyp"

@@ -13,9 +13,9 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 
-from backend.recordings.audio import decoded
-from backend.recordings.inspecting import inspect
-from backend.recordings.unreadable import (
+from backend.recordings.sound.decoding import decoded
+from backend.recordings.sound.inspecting import inspect
+from backend.recordings.sound.unreadable import (
     AudioTooLong,
     DrmAudio,
     EmptyAudio,

@@ -17,10 +17,10 @@ from rapidfuzz import fuzz
 
 from backend.recordings.options import TranscribeOptions
 from backend.recordings.pipeline import FolderCheckpoints, Tools, run
+from backend.recordings.sound.unreadable import SilentAudio
 from backend.recordings.speech.base import Segment, Transcript, Word, said
 from backend.recordings.speech.local import LocalSpeechEngine, UnknownLanguage, invented, without_words
 from backend.recordings.speech.voice_activity import Run
-from backend.recordings.unreadable import SilentAudio
 from tests.recordings.sounds import AUSTEN, JFK, noise, silence, tone, write_wav
 
 Hear = Callable[..., Transcript]
@@ -171,7 +171,8 @@ sys.addaudithook(lambda event, _: opened.append(event) if event.startswith("sock
 from pathlib import Path
 from backend.recordings import service
 assert not {"numpy", "av"} & set(sys.modules), "the API has neither"
-from backend.recordings import pipeline, running
+from backend.recordings import pipeline
+from backend.recordings.work import running
 from backend.recordings.options import TranscribeOptions
 from backend.recordings.speech import local
 assert not {"torch", "faster_whisper", "ctranslate2", "onnxruntime"} & set(sys.modules), "imported too early"

@@ -9,8 +9,9 @@ import pytest
 
 from backend.core.errors import TransientError
 from backend.quotas import service as quotas
-from backend.recordings import probing, service
+from backend.recordings import service
 from backend.recordings.models import Recording, RecordingState
+from backend.recordings.work import probing
 from tests.fixtures.people import add_user
 from tests.recordings.desk import Desk, Held, Scripted
 from tests.recordings.sounds import noise, silence, write_encoded, write_wav

@@ -14,11 +14,13 @@ from sqlmodel import update
 from backend.config import Config, load
 from backend.core.principal import SERVICE
 from backend.core.storage import Blob, FolderStorage
-from backend.recordings import fetching, removing, running
+from backend.recordings import fetching
+from backend.recordings.keeping import removing
+from backend.recordings.keeping.removing import Places
 from backend.recordings.models import Recording, RecordingState
-from backend.recordings.removing import Places
 from backend.recordings.service import LEASE
 from backend.recordings.voice_samples import voice_samples
+from backend.recordings.work import running
 from tests.recordings.desk import Desk, Held, Killed, Scripted, die
 from tests.recordings.notes import scripted_note
 

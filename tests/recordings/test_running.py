@@ -7,9 +7,10 @@ from uuid import uuid4
 
 from sqlmodel import update
 
-from backend.recordings import running, service
+from backend.recordings import service
 from backend.recordings.models import Recording, RecordingState, SegmentRow, SpeakerRow, Stage, SummaryRow
 from backend.recordings.voice_samples import voice_samples
+from backend.recordings.work import running
 from tests.recordings.desk import Desk, Held
 from tests.recordings.notes import owner_of, scripted_note, standing_of
 

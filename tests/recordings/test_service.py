@@ -14,8 +14,8 @@ from backend.accounts.models import User
 from backend.core.errors import TransientError
 from backend.recordings import fetching, service
 from backend.recordings.models import Recording, RecordingState
+from backend.recordings.sound.unreadable import NotAudio
 from backend.recordings.speech.base import Tick
-from backend.recordings.unreadable import NotAudio
 from tests.fixtures.people import add_user
 from tests.recordings.desk import Desk, Held, Killed, Scripted, die
 

@@ -15,7 +15,7 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 
-from backend.recordings.audio import decoded
+from backend.recordings.sound.decoding import decoded
 from devstack.environment import ROOT
 from tests.recordings.sounds import JFK, RATE, Sound, noise
 

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backend.recordings import audio
-from backend.recordings.audio import DecodedAudio
 from backend.recordings.models import Stage
 from backend.recordings.options import TranscribeOptions
 from backend.recordings.pipeline import parties, values
 from backend.recordings.pipeline.checkpoints import Checkpoints, Kept
 from backend.recordings.pipeline.result import Observe, Result
 from backend.recordings.pipeline.tools import Tools
+from backend.recordings.sound import decoding as audio
+from backend.recordings.sound.decoding import DecodedAudio
 from backend.recordings.speech.base import HeardPart, Part, Segment, SpeechEngine, Tick, Transcript, Turn
 from backend.recordings.speech.voice_activity import Run
 from backend.recordings.summaries.base import Summary

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backend.recordings.channels import FRAME, frame_levels
+from backend.recordings.speech.channels import FRAME, frame_levels
 from backend.recordings.speech.cutting import Clips, between
 from backend.recordings.speech.samples import SAMPLE_RATE, Samples
 from backend.recordings.speech.voice_activity import Run, joined

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from backend.recordings.channels import FRAME, frame_levels
 from backend.recordings.speech.base import Tick
+from backend.recordings.speech.channels import FRAME, frame_levels
 from backend.recordings.speech.samples import SAMPLE_RATE, Samples
 
 _WINDOW = 512

@@ -15,9 +15,10 @@ from sqlalchemy import text
 
 from backend.core.db import Database
 from backend.core.storage import FolderStorage
-from backend.recordings import running, service
+from backend.recordings import service
 from backend.recordings.models import Recording, RecordingState
-from backend.recordings.running import Place
+from backend.recordings.work import running
+from backend.recordings.work.running import Place
 from devstack.environment import ROOT
 from devstack.servers import PostgresServer
 from tests.chaos.recordings.story import SECONDS, heard, scripted

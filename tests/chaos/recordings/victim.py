@@ -8,8 +8,8 @@ from uuid import UUID
 
 from backend.core.db import Database
 from backend.core.storage import Blob, FolderStorage
-from backend.recordings import running
-from backend.recordings.running import Place
+from backend.recordings.work import running
+from backend.recordings.work.running import Place
 from tests.chaos.recordings.story import scripted
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backend.recordings.audio_api import Part, Unsatisfiable, parse_range
+from backend.recordings.api.audio import Part, Unsatisfiable, parse_range
 from tests.factories.recordings import SOUND, at
 from tests.recordings.reading.conftest import Library
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from backend.recordings.captions import COLUMNS, LINES, LONGEST, as_srt, as_vtt, cues
+from backend.recordings.library.captions import COLUMNS, LINES, LONGEST, as_srt, as_vtt, cues
 from backend.recordings.speech.base import Word
 
 LONG = " ".join(f"word{number}" for number in range(400))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from backend.recordings.exporting import Abstract, as_json, as_txt, document_of
+from backend.recordings.library.exporting import Abstract, as_json, as_txt, document_of
 from backend.recordings.speech.base import Transcript, Word, said
 from tests.factories.recordings import at
 from tests.recordings.reading.conftest import Library

@@ -13,9 +13,10 @@ from backend.core.clock import utc_now
 from backend.core.db import Base
 from backend.core.storage import FolderStorage
 from backend.quotas import service as quotas
-from backend.recordings import removing, tasks
+from backend.recordings import tasks
+from backend.recordings.keeping import removing
+from backend.recordings.keeping.removing import Places
 from backend.recordings.models import RemovedFile
-from backend.recordings.removing import Places
 from tests.factories.recordings import at
 from tests.recordings.reading.conftest import Library
 

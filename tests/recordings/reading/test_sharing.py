@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import select
 
+from backend.recordings.library.sharing import MOST_OPEN
 from backend.recordings.models import Recording, ShareLink
-from backend.recordings.sharing import MOST_OPEN
 from tests.factories.recordings import SOUND, at
 from tests.recordings.reading.conftest import Library
 from tests.recordings.reading.test_editing import operations

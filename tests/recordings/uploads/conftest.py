@@ -10,8 +10,8 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from backend.core.object_storage import open_storage
-from backend.recordings.accepting import Intake
 from backend.recordings.models import Recording, Upload
+from backend.recordings.uploads.accepting import Intake
 from tests.fixtures.people import People
 from tests.fixtures.product import Product
 from tests.recordings.uploads.files import wav

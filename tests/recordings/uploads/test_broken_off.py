@@ -11,9 +11,9 @@ import pytest
 
 from backend.core.clock import utc_now
 from backend.core.storage import FolderStorage
-from backend.recordings import accepting
 from backend.recordings.models import Upload
 from backend.recordings.tasks import cleanup_uploads
+from backend.recordings.uploads import accepting
 from tests.fixtures.product import eventually
 from tests.recordings.uploads import files
 from tests.recordings.uploads.conftest import Bench

@@ -13,9 +13,10 @@ from backend.core.clock import utc_now
 from backend.core.principal import Scope
 from backend.core.storage import Blob, FolderStorage
 from backend.quotas import service as quotas
-from backend.recordings import accepting, uploads
-from backend.recordings.accepting import Intake
 from backend.recordings.models import RecordingState, Upload
+from backend.recordings.uploads import accepting
+from backend.recordings.uploads import resumable as uploads
+from backend.recordings.uploads.accepting import Intake
 from tests.fixtures.people import Person, add_api_key
 from tests.recordings.uploads.conftest import Bench
 from tests.recordings.uploads.tus import TUS, URL, begin, send

@@ -10,7 +10,7 @@ import pytest
 from backend.core.principal import Scope
 from backend.quotas import service as quotas
 from backend.recordings.models import RecordingState
-from backend.recordings.uploads import MAX_UNFINISHED
+from backend.recordings.uploads.resumable import MAX_UNFINISHED
 from tests.fixtures.people import add_api_key
 from tests.fixtures.product import Start
 from tests.recordings.uploads import files

@@ -18,8 +18,8 @@ import pytest
 from backend.config import Config, load
 from backend.core.db import Database
 from backend.core.object_storage import open_storage
-from backend.recordings import accepting
-from backend.recordings.accepting import Intake
+from backend.recordings.uploads import accepting
+from backend.recordings.uploads.accepting import Intake
 from devstack.readiness import free_port
 from devstack.servers import PostgresServer
 from tests.fixtures.people import add_session, add_user

@@ -15,11 +15,11 @@ from backend.core.paging import Page, decode_cursor, encode_cursor
 from backend.core.principal import Principal
 from backend.recordings import access
 from backend.recordings.access import Rights
-from backend.recordings.exporting import Abstract, Document, Line, Party
+from backend.recordings.keeping.retention import setting_days
+from backend.recordings.library.exporting import Abstract, Document, Line, Party
 from backend.recordings.models import Recording, RecordingKind, RecordingState, SegmentRow, SpeakerRow, SummaryRow
 from backend.recordings.repository.removals import RemovalRepository
 from backend.recordings.repository.transcripts import Facts, TranscriptRepository
-from backend.recordings.retention import setting_days
 from backend.recordings.schemas import (
     RecordingDetail,
     RecordingRead,

@@ -19,11 +19,8 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 
-from backend.recordings.channels import ChannelKind, channel_kind, frame_levels, mix
-from backend.recordings.containers import PROTECTED, wave_seconds, why_not
-from backend.recordings.speech.base import Tick
-from backend.recordings.speech.samples import SAMPLE_RATE, Samples
-from backend.recordings.unreadable import (
+from backend.recordings.sound.containers import PROTECTED, wave_seconds, why_not
+from backend.recordings.sound.unreadable import (
     AudioTooLong,
     DrmAudio,
     EmptyAudio,
@@ -32,6 +29,9 @@ from backend.recordings.unreadable import (
     SilentAudio,
     TruncatedAudio,
 )
+from backend.recordings.speech.base import Tick
+from backend.recordings.speech.channels import ChannelKind, channel_kind, frame_levels, mix
+from backend.recordings.speech.samples import SAMPLE_RATE, Samples
 
 MAX_SECONDS = 4 * 3600.0
 

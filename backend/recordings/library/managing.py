@@ -5,7 +5,8 @@ from uuid import UUID
 from backend.core.db import Session
 from backend.core.errors import Conflict
 from backend.core.principal import Principal
-from backend.recordings import access, reading, service
+from backend.recordings import access, service
+from backend.recordings.library import reading
 from backend.recordings.models import RecordingState
 from backend.recordings.repository.transcripts import TranscriptRepository
 from backend.recordings.schemas import RecordingRead

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from backend.core.errors import Invalid
-from backend.recordings import signatures
-from backend.recordings.unreadable import (
+from backend.recordings.sound import signatures
+from backend.recordings.sound.unreadable import (
     DrmAudio,
     EmptyAudio,
     EncryptedAudio,

@@ -15,7 +15,8 @@ from backend.core.db import Database, Session
 from backend.core.errors import AppError
 from backend.core.object_storage import open_storage
 from backend.core.principal import Principal, Role
-from backend.recordings import exporting, reading, removing
+from backend.recordings.keeping import removing
+from backend.recordings.library import exporting, reading
 from backend.recordings.models import RecordingKind, RecordingState
 from backend.recordings.schemas import ExportFormat, RecordingDetail, RecordingRead
 

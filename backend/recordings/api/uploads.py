@@ -9,12 +9,13 @@ from fastapi.responses import JSONResponse
 from backend.core.db import Database
 from backend.core.principal import Principal
 from backend.core.web import WriterDep, private
-from backend.recordings import tus_api, uploads
-from backend.recordings.accepting import Intake, Outcome
+from backend.recordings.api import tus as tus_api
+from backend.recordings.api.sending import PATH, IntakeDep, body, length, refusals, told
 from backend.recordings.schemas import RecordingRead
-from backend.recordings.sending_api import PATH, IntakeDep, body, length, refusals, told
-from backend.recordings.upload_forms import Form
-from backend.recordings.upload_wishes import UploadWish, Wish, read_wish, wish
+from backend.recordings.uploads import resumable as uploads
+from backend.recordings.uploads.accepting import Intake, Outcome
+from backend.recordings.uploads.forms import Form
+from backend.recordings.uploads.wishes import UploadWish, Wish, read_wish, wish
 
 router = APIRouter(prefix=PATH, tags=["recordings"])
 

@@ -17,8 +17,7 @@ from backend.core.errors import PermanentError, TransientError
 from backend.core.queue import enqueue
 from backend.core.redaction import storable
 from backend.core.storage import Storage
-from backend.recordings import ending, fetching, probing, storing
-from backend.recordings.holding import Hold, LeaseLost, OutOfTime, Report
+from backend.recordings import ending, fetching
 from backend.recordings.models import Recording, RecordingState, Stage
 from backend.recordings.options import TranscribeOptions
 from backend.recordings.pipeline import Result, Tools
@@ -26,6 +25,8 @@ from backend.recordings.pipeline import run as run_pipeline
 from backend.recordings.repository import RecordingRepository
 from backend.recordings.service import LEASE, MAX_ATTEMPTS, TASK
 from backend.recordings.speech.base import Cancelled
+from backend.recordings.work import probing, storing
+from backend.recordings.work.holding import Hold, LeaseLost, OutOfTime, Report
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,15 @@ from backend.core.errors import Conflict, Invalid, NotFound, TooLarge, TooMany
 from backend.core.principal import Principal
 from backend.core.storage import StorageFull
 from backend.quotas import service as quotas
-from backend.recordings import access, reading, signatures
-from backend.recordings.accepting import (
+from backend.recordings import access
+from backend.recordings.fetching import blob_key
+from backend.recordings.library import reading
+from backend.recordings.models import RecordingKind, Upload
+from backend.recordings.repository.transcripts import TranscriptRepository
+from backend.recordings.repository.uploads import UploadRepository
+from backend.recordings.schemas import RecordingRead
+from backend.recordings.sound import signatures
+from backend.recordings.uploads.accepting import (
     Expired,
     Intake,
     Outcome,
@@ -31,13 +38,8 @@ from backend.recordings.accepting import (
     forget,
     pieces_of,
 )
-from backend.recordings.fetching import blob_key
-from backend.recordings.incoming import Feed, Mismatch, kept_alive, looked_at, too_large
-from backend.recordings.models import RecordingKind, Upload
-from backend.recordings.repository.transcripts import TranscriptRepository
-from backend.recordings.repository.uploads import UploadRepository
-from backend.recordings.schemas import RecordingRead
-from backend.recordings.upload_wishes import Wish
+from backend.recordings.uploads.incoming import Feed, Mismatch, kept_alive, looked_at, too_large
+from backend.recordings.uploads.wishes import Wish
 
 MAX_UNFINISHED = 20
 CHECKSUMS = ("sha256", "sha1", "md5")

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from backend.recordings.captions import as_srt, as_vtt
+from backend.recordings.library.captions import as_srt, as_vtt
 from backend.recordings.speech.base import Transcript, Word
 
 # Of the JSON file; another number where a reader of this one would stumble.

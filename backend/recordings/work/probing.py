@@ -14,9 +14,9 @@ from backend.quotas import service as quotas
 from backend.quotas.service import QuotaExceeded
 from backend.recordings import ending
 from backend.recordings.fetching import PROBE_FOLDER
-from backend.recordings.inspecting import Seen, inspect
 from backend.recordings.models import Recording, RecordingState
 from backend.recordings.repository import RecordingRepository
+from backend.recordings.sound.inspecting import Seen, inspect
 
 log = logging.getLogger(__name__)
 

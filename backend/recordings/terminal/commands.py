@@ -13,10 +13,10 @@ import typer
 from pydantic import ValidationError
 
 from backend.core.console import configuration, fail
-from backend.recordings import targets
 from backend.recordings.options import TranscribeOptions
 from backend.recordings.schemas import ExportFormat as Format
-from backend.recordings.targets import Backend, WrongUse
+from backend.recordings.terminal import targets
+from backend.recordings.terminal.targets import Backend, WrongUse
 
 Files = Annotated[
     list[Path],
@@ -108,7 +108,7 @@ def _of_validation(fault: ValidationError) -> list[str]:
 def _worker_side() -> ModuleType:
     """What only the worker's libraries can do."""
     try:
-        from backend.recordings import transcribing  # noqa: PLC0415 - the API's image has this command, and no numpy
+        from backend.recordings.terminal import transcribing  # noqa: PLC0415 - the API's image has this command, and no numpy
     except ModuleNotFoundError as fault:
         fail(missing(fault), 2)
     return transcribing

@@ -15,10 +15,11 @@ from backend.core.queue import enqueue
 from backend.core.storage import Blob, Storage, read_all
 from backend.quotas import service as quotas
 from backend.recording_settings import Uploads
-from backend.recordings import service, signatures
-from backend.recordings.incoming import kept_alive
+from backend.recordings import service
 from backend.recordings.models import Recording, RecordingKind, RecordingState, Upload
 from backend.recordings.repository.uploads import UploadRepository
+from backend.recordings.sound import signatures
+from backend.recordings.uploads.incoming import kept_alive
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from backend.core.errors import AppError, TransientError, Unavailable
 from backend.core.storage import StorageFull
 from backend.core.web import ConfigDep, DatabaseDep
-from backend.recordings.accepting import Intake
-from backend.recordings.audio_api import StorageDep
-from backend.recordings.incoming import ClientGone
+from backend.recordings.api.audio import StorageDep
+from backend.recordings.uploads.accepting import Intake
+from backend.recordings.uploads.incoming import ClientGone
 
 PATH = "/api/recordings"
 # A sender that says nothing for so long has gone.

@@ -10,7 +10,7 @@ import math
 from tinytag import TinyTag, TinyTagException
 
 from backend.core.errors import Invalid
-from backend.recordings.unreadable import DrmAudio, EmptyAudio, EncryptedAudio, NotAudio
+from backend.recordings.sound.unreadable import DrmAudio, EmptyAudio, EncryptedAudio, NotAudio
 
 # As much as is looked at; a header that is longer is the probe's.
 HEAD = 256 * 1024

@@ -13,10 +13,10 @@ from backend.core.db import Database
 from backend.core.errors import PermanentError
 from backend.core.storage import Storage
 from backend.recordings.fetching import PROBE_FOLDER
+from backend.recordings.keeping.removing import Places, delete_files, remove_held, storage_is_here
+from backend.recordings.keeping.retention import setting_days
 from backend.recordings.models import RecordingKind
-from backend.recordings.removing import Places, delete_files, remove_held, storage_is_here
 from backend.recordings.repository.removals import RemovalRepository
-from backend.recordings.retention import setting_days
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from backend.core.clock import utc_now
 from backend.core.db import Session
 from backend.core.errors import Conflict, Invalid, NotFound
 from backend.core.principal import Principal
-from backend.recordings import access, reading
+from backend.recordings import access
 from backend.recordings.access import Rights
+from backend.recordings.library import reading
 from backend.recordings.models import Recording, RecordingState, SegmentRow, SegmentVersion
 from backend.recordings.repository.transcripts import TranscriptRepository
 from backend.recordings.schemas import (

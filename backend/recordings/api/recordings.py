@@ -9,9 +9,10 @@ from fastapi import APIRouter, Query, Response
 
 from backend.core.paging import Page
 from backend.core.throttle import caller, limited
-from backend.core.web import AdminDep, ConfigDep, DatabaseDep, PersonDep, SessionDep, ViewerDep, WriterDep, private
-from backend.recordings import editing, exporting, managing, reading, removing, retention, searching
-from backend.recordings.audio_api import StorageDep
+from backend.core.web import AdminDep, ConfigDep, DatabaseDep, PersonDep, SessionDep, Viewer, ViewerDep, WriterDep, private
+from backend.recordings.api.audio import StorageDep
+from backend.recordings.keeping import removing, retention
+from backend.recordings.library import editing, exporting, managing, reading, searching
 from backend.recordings.models import RecordingKind, RecordingState
 from backend.recordings.schemas import (
     ExportFormat,
@@ -60,7 +61,7 @@ async def list_recordings(
     )
 
 
-@router.get("/search", dependencies=[limited("60/minute", name="recordings-search", key=caller)])
+@router.get("/search", dependencies=[Viewer, limited("60/minute", name="recordings-search", key=caller)])
 async def search_recordings(
     session: SessionDep,
     principal: ViewerDep,

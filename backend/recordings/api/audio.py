@@ -13,8 +13,8 @@ from fastapi.responses import StreamingResponse
 from backend.core.errors import NotFound, TransientError, Unavailable
 from backend.core.storage import Storage
 from backend.core.web import DatabaseDep, ViewerDep, problem
-from backend.recordings import reading
-from backend.recordings.reading import Sound
+from backend.recordings.library import reading
+from backend.recordings.library.reading import Sound
 from backend.recordings.schemas import Label
 
 router = APIRouter(prefix="/api/recordings", tags=["recordings"])

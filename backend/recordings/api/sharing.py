@@ -11,9 +11,9 @@ from backend.core.clock import utc_now
 from backend.core.logging import request_id
 from backend.core.throttle import client_address, limited
 from backend.core.web import DatabaseDep, SessionDep, WriterDep
-from backend.recordings import sharing
-from backend.recordings.api import file_of
-from backend.recordings.audio_api import SOUND_RESPONSES, StorageDep, answer
+from backend.recordings.api.audio import SOUND_RESPONSES, StorageDep, answer
+from backend.recordings.api.recordings import file_of
+from backend.recordings.library import sharing
 from backend.recordings.schemas import ExportFormat, ShareCreate, SharedRead, ShareMade, ShareRead
 
 router = APIRouter(prefix="/api/recordings", tags=["recordings"])

@@ -17,12 +17,12 @@ from pydantic import BaseModel
 from backend.core.errors import AppError
 from backend.core.principal import Principal, Role
 from backend.core.web import ConfigDep, ViewerDep, WriterDep
-from backend.recordings import uploads
-from backend.recordings.accepting import Intake, Outcome
+from backend.recordings.api.sending import PATH, IntakeDep, body, refusals, told
 from backend.recordings.models import Upload
-from backend.recordings.sending_api import PATH, IntakeDep, body, refusals, told
-from backend.recordings.upload_wishes import Wish, read_wish
-from backend.recordings.uploads import CHECKSUMS, Checksum
+from backend.recordings.uploads import resumable as uploads
+from backend.recordings.uploads.accepting import Intake, Outcome
+from backend.recordings.uploads.resumable import CHECKSUMS, Checksum
+from backend.recordings.uploads.wishes import Wish, read_wish
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"

@@ -27,7 +27,7 @@ from backend.recordings.models import Stage
 from backend.recordings.pipeline import FolderCheckpoints, Observe, Result, Tools, run
 from backend.recordings.speech.base import Cancelled
 from backend.recordings.speech.weights import default_cache
-from backend.recordings.targets import STDIN, Ask
+from backend.recordings.terminal.targets import STDIN, Ask
 
 T = TypeVar("T")
 

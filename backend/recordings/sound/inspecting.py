@@ -9,8 +9,8 @@ import av
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 
-from backend.recordings import audio
-from backend.recordings.unreadable import AudioTooLong, EmptyAudio, TruncatedAudio
+from backend.recordings.sound import decoding as audio
+from backend.recordings.sound.unreadable import AudioTooLong, EmptyAudio, TruncatedAudio
 
 # A file this short is decoded whole, so that its owner hears at once of silence and missing ends.
 _WHOLE_SECONDS = 120.0

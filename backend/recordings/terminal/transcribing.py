@@ -12,16 +12,17 @@ from rich.progress import BarColumn, Progress, TextColumn
 from backend.config import Config
 from backend.core.console import console, fail, warn
 from backend.core.errors import PermanentError, TransientError
-from backend.recordings import exporting, files, targets
-from backend.recordings.commands import missing
-from backend.recordings.exporting import Abstract, Document, document_of
-from backend.recordings.files import Busy, Stopped
+from backend.recordings.library import exporting
+from backend.recordings.library.exporting import Abstract, Document, document_of
 from backend.recordings.models import Stage
 from backend.recordings.pipeline import Pace, Result, Tools, open_tools
 from backend.recordings.schemas import ExportFormat as Format
 from backend.recordings.speech.weights import WeightsMissing
 from backend.recordings.summaries.base import Summary
-from backend.recordings.targets import Ask, Job
+from backend.recordings.terminal import files, targets
+from backend.recordings.terminal.commands import missing
+from backend.recordings.terminal.files import Busy, Stopped
+from backend.recordings.terminal.targets import Ask, Job
 
 AWAY, FAILED = 1, 3
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from backend.core.errors import AppError, TooLarge
-from backend.recordings import signatures
+from backend.recordings.sound import signatures
 
 # Below this many bytes a file's first part says too little.
 _LEAST = 512

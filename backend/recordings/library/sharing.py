@@ -11,10 +11,11 @@ from backend.core.clock import utc_now
 from backend.core.db import Session
 from backend.core.errors import AppError, Conflict, NotFound
 from backend.core.principal import Principal
-from backend.recordings import access, reading
-from backend.recordings.exporting import Document
+from backend.recordings import access
+from backend.recordings.library import reading
+from backend.recordings.library.exporting import Document
+from backend.recordings.library.reading import Sound
 from backend.recordings.models import Recording, ShareLink
-from backend.recordings.reading import Sound
 from backend.recordings.repository.shares import ShareRepository
 from backend.recordings.schemas import ShareCreate, SharedRead, SharedSegment, ShareMade, ShareRead
 
