@@ -179,3 +179,13 @@ async def test_postgresql_knows_every_configuration(library: Library) -> None:
         known = set((await connection.execute(text("select cfgname from pg_ts_config"))).scalars())
     assert set(SEARCH_CONFIGS) <= known
     assert (search_config("de"), search_config("zh"), search_config(None)) == ("german", "simple", "simple")
+
+
+async def test_who_searches_too_often_waits_alone_and_a_stranger_is_a_stranger_still(library: Library) -> None:
+    owner, other = library.owner, await library.people.viewer("otto")
+    answers = [await owner.client.get("/api/recordings/search", params={"q": "policies"}) for _ in range(61)]
+    assert [answer.status_code for answer in answers[-2:]] == [200, 429]
+    assert answers[-1].json()["code"] == "rate_limited"
+    assert await hits(other, "policies") == []
+    stranger = await owner.client.get("/api/recordings/search", params={"q": "policies"}, headers={"Authorization": ""})
+    assert stranger.status_code == 401
