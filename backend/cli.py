@@ -21,6 +21,7 @@ from backend.audit import commands as audit
 from backend.calls import service as calls
 from backend.calls.schemas import CallSummary, ImportRead
 from backend.config import Config
+from backend.core.changing import Changing
 from backend.core.console import (
     address,
     configuration,
@@ -53,6 +54,7 @@ app = typer.Typer(
     help="Beatline: schedules and their runs, calls, recordings, imports and the database.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"obj": audit.keep},
 )
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(runs.app, name="runs")
@@ -89,7 +91,7 @@ def migrate(
     )
 
 
-@app.command()
+@app.command(cls=Changing)
 def import_policies(
     file: Annotated[
         Path, typer.Argument(help="A CSV file with a header line.", exists=True, dir_okay=False, readable=True)

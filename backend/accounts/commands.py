@@ -16,6 +16,7 @@ from pydantic import SecretStr, ValidationError
 from backend.accounts import service as accounts
 from backend.accounts.schemas import UserCreate, UserRead, UserUpdate
 from backend.config import Config
+from backend.core.changing import Changing
 from backend.core.console import configuration, fail, in_transaction, say, say_table, with_database
 from backend.core.db import Session
 from backend.core.errors import AppError
@@ -67,13 +68,13 @@ def _local(at: datetime | None, config: Config) -> str:
     return f"{at.astimezone(ZoneInfo(config.timezone)):%Y-%m-%d %H:%M:%S}" if at is not None else ""
 
 
-@app.command("create-admin")
+@app.command("create-admin", cls=Changing)
 def create_admin(name: NewName, email: Email = None, display_name: Shown = "") -> None:
     """Make an account that may do everything; the first of an installation, or another."""
     _create(name, Role.ADMIN, email, display_name)
 
 
-@app.command("create")
+@app.command("create", cls=Changing)
 def create_user(
     name: NewName,
     role: Annotated[Role, typer.Option(help="What they may do.")] = Role.VIEWER,
@@ -96,26 +97,26 @@ def _create(name: str, role: Role, email: str | None, display_name: str) -> None
     say(f"{user.username} is {user.role}")
 
 
-@app.command("set-role")
+@app.command("set-role", cls=Changing)
 def set_role(name: Name, role: Annotated[Role, typer.Argument(help="What they may do from now on.")]) -> None:
     """Change what somebody may do, at once. The last active admin stays one."""
     user = _update(name, UserUpdate(role=role))
     say(f"{user.username} is {user.role}")
 
 
-@app.command("deactivate")
+@app.command("deactivate", cls=Changing)
 def deactivate(name: Name) -> None:
     """Let somebody in no more, and end their sessions; what they did keeps their name."""
     say(f"{_update(name, UserUpdate(is_active=False)).username} is deactivated")
 
 
-@app.command("activate")
+@app.command("activate", cls=Changing)
 def activate(name: Name) -> None:
     """Let somebody in again."""
     say(f"{_update(name, UserUpdate(is_active=True)).username} is active")
 
 
-@app.command("set-password")
+@app.command("set-password", cls=Changing)
 def set_password(name: Name) -> None:
     """Set a password for somebody; ends all their sessions, and a lock on their name."""
     config = configuration("DATABASE_URL")
@@ -144,7 +145,7 @@ def list_sessions(name: Name) -> None:
     say_table(("since", "last used", "address", "with", "id"), found)
 
 
-@app.command("revoke")
+@app.command("revoke", cls=Changing)
 def revoke(name: Name) -> None:
     """End all sessions of somebody."""
     config = configuration("DATABASE_URL")

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from backend.audit import service as audit
 from backend.audit.schemas import Filter, LoginFilter, LoginRead, OperationFilter, OperationRead
-from backend.config import Config
-from backend.core.console import configuration, fail, say, say_table, with_database
+from backend.config import Config, load_or_exit
+from backend.core.changing import Ran
+from backend.core.console import attempt, configuration, fail, say, say_table, with_database
 from backend.core.db import Database
 
 app = typer.Typer(
@@ -47,6 +48,16 @@ Limit = Annotated[
 ]
 
 
+def keep(ran: Ran) -> None:
+    """A command's entry, in the log at once; what was done and cannot be logged ends with 1."""
+    config = load_or_exit()
+    if not config.database_url:
+        return
+    fault = attempt(config, lambda session: audit.record_command(session, ran))
+    if fault and ran.exit_code == 0:
+        fail(f"done, but the log of operations has no entry of it: {fault}", 1)
+
+
 @app.command("operations")
 def show_operations(
     who: Who = None,
@@ -62,7 +73,7 @@ def show_operations(
     limit: Limit = None,
     kind: As = None,
 ) -> None:
-    """Requests that may have changed something."""
+    """Requests and commands that may have changed something."""
     config = configuration("DATABASE_URL")
     wanted = _filter(
         OperationFilter,

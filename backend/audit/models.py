@@ -51,11 +51,12 @@ class OutboxEntry(Base, table=True):
 
 
 class OperationEntry(Base, table=True):
-    """A request that may have changed something, as it was answered. The log outlives users: their ids refer to nothing.
+    """A request or a command that may have changed something, as it ended. The log outlives users: their ids refer to nothing.
 
-    `actor_kind` is `user`, `api_key`, `service`, or `anonymous` for who showed nothing that this API knows; `credential_id` is the
-    API key or the session. `route` is the template of `path`, empty where no route took it; `params` the values of its parts.
-    `request` holds `query` and `body`, secrets and phone numbers replaced. `duration_ms` runs until the last byte of the answer.
+    `actor_kind` is `user`, `api_key`, `service`, `command`, or `anonymous` for who showed nothing that this API knows;
+    `credential_id` is the API key or the session. `route` is the template of `path`, empty where no route took it; `params` the
+    values of its parts. `request` holds `query` and `body`, secrets and phone numbers replaced. `duration_ms` runs until the last
+    byte of the answer.
     """
 
     __tablename__: ClassVar[str] = "operation_log"

@@ -5,8 +5,6 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,21 +13,15 @@ from pydantic import (
     model_validator,
 )
 
+from backend.core.instants import Instant
+
 Word = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
-
-
-def _in_range(at: datetime) -> datetime:
-    if not 1970 <= at.year <= 9000:
-        raise ValueError("must be from the year 1970 to 9000")
-    return at
 
 
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-# PostgreSQL's instants reach further, Python's conversions between zones do not.
-Instant = Annotated[AwareDatetime, AfterValidator(_in_range)]
 Method = Annotated[str, BeforeValidator(_upper), StringConstraints(pattern=r"^[A-Z]{1,20}$")]
 # One, or a class such as 4xx.
 Status = Annotated[str, StringConstraints(pattern=r"^[1-5]([0-9][0-9]|xx)$")]
@@ -79,7 +71,7 @@ class LoginQuery(_Paged, LoginFilter):
 
 
 class OperationRead(BaseModel):
-    """A request that may have changed something. `route` is empty where none took it.
+    """A request or a command that may have changed something. `route` is empty where none took it.
 
     `request` holds `query` and `body`, shortened, secrets and phone numbers replaced.
     """

@@ -28,6 +28,8 @@ _REFUSED = {"3D000", "28000", "28P01", "42501"}
 _NO_TABLES = {"42P01", "42703"}
 # Classes of SQLSTATE: connection lost, no room for another, a lock that somebody keeps, starting up or shutting down.
 _AWAY = {"08", "53", "55", "57"}
+# What the database may answer.
+_FAULTS = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 # What a run's error holds may come from anywhere, and a terminal obeys escape sequences.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -86,38 +88,52 @@ def database_faults(config: Config) -> Iterator[None]:
     """Turn what the database may answer into one line and an exit code."""
     try:
         yield
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as fault:
-        cause = fault.orig if isinstance(fault, DBAPIError) else fault
-        state = getattr(cause, "sqlstate", None) or ""
-        where = address(config)
-        if state in _REFUSED:
-            fail(f"database {where}: {cause}; check DATABASE_URL", 2)
-        if state in _NO_TABLES:
-            fail(f"database {where} has not the tables of this version: run `beatline migrate`", 1)
-        # SQLAlchemy puts the class before the message.
-        words = re.sub(r"^<class '[^']*'>: ", "", str(cause)).partition("\n")[0] or type(fault).__name__
-        if state[:2] in _AWAY or is_outage(fault):
-            fail(f"database {where} does not answer: {words}", 1)
-        fail(f"database {where} refused: {words}", 1)
+    except _FAULTS as fault:
+        fail(*_in_words(config, fault))
+
+
+def _in_words(config: Config, fault: BaseException) -> tuple[str, int]:
+    cause = fault.orig if isinstance(fault, DBAPIError) else fault
+    state = getattr(cause, "sqlstate", None) or ""
+    where = address(config)
+    if state in _REFUSED:
+        return f"database {where}: {cause}; check DATABASE_URL", 2
+    if state in _NO_TABLES:
+        return f"database {where} has not the tables of this version: run `beatline migrate`", 1
+    # SQLAlchemy puts the class before the message.
+    words = re.sub(r"^<class '[^']*'>: ", "", str(cause)).partition("\n")[0] or type(fault).__name__
+    if state[:2] in _AWAY or is_outage(fault):
+        return f"database {where} does not answer: {words}", 1
+    return f"database {where} refused: {words}", 1
 
 
 def with_database(config: Config, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
-    async def run() -> T:
-        database = Database(config.database_url, pool_size=1)
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
     with database_faults(config):
-        return asyncio.run(run())
+        return asyncio.run(_with_database(config, work))
+
+
+async def _with_database(config: Config, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+    database = Database(config.database_url, pool_size=1)
+    try:
+        return await work(database)
+    finally:
+        await database.close()
 
 
 def in_transaction(config: Config, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
     """`with_database` for work that is one transaction."""
+    return with_database(config, lambda db: _in_transaction(db, work))
 
-    async def run(db: Database) -> T:
-        async with db.transaction() as session:
-            return await work(session)
 
-    return with_database(config, run)
+async def _in_transaction(db: Database, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
+    async with db.transaction() as session:
+        return await work(session)
+
+
+def attempt(config: Config, work: Callable[[Session], Coroutine[Any, Any, None]]) -> str:
+    """The same for work without which a command can end: what the database had against it, or nothing."""
+    try:
+        asyncio.run(_with_database(config, lambda db: _in_transaction(db, work)))
+    except _FAULTS as fault:
+        return _in_words(config, fault)[0]
+    return ""

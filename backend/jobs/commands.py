@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from backend.config import Config
+from backend.core.changing import Changing
 from backend.core.console import configuration, fail, in_transaction, say, say_table, with_database
 from backend.core.db import Session
 from backend.jobs import service as jobs
@@ -124,7 +125,7 @@ def _times(cron: str | None, every: str | None, at: str | None, *, needed: bool)
     return times
 
 
-@app.command("add")
+@app.command("add", cls=Changing)
 def add_schedule(
     template: Annotated[str | None, typer.Option(metavar="ID|NAME", help="What is to be done.")] = None,
     kind: Annotated[str | None, typer.Option(help="Instead: make a template of this kind, with --param.")] = None,
@@ -172,7 +173,7 @@ async def _make_template(session: Session, config: Config, kind: str, name: str,
     return await jobs.create_template(session, config=config, wish=asked, actor=ACTOR)
 
 
-@app.command("edit")
+@app.command("edit", cls=Changing)
 def edit_schedule(
     schedule: Reference,
     cron: Cron = None,
@@ -207,7 +208,7 @@ def edit_schedule(
     say_next(edited)
 
 
-@app.command("pause")
+@app.command("pause", cls=Changing)
 def pause_schedule(schedule: Reference) -> None:
     """Dispatch nothing until it is resumed; runs under way go on."""
     config = configuration("DATABASE_URL")
@@ -221,7 +222,7 @@ def pause_schedule(schedule: Reference) -> None:
     say(f"{headline(now)} " + ("is paused" if before.is_active else "was paused already"))
 
 
-@app.command("resume")
+@app.command("resume", cls=Changing)
 def resume_schedule(
     schedule: Reference,
     catch_up: Annotated[
@@ -241,7 +242,7 @@ def resume_schedule(
     say_next(now)
 
 
-@app.command("delete")
+@app.command("delete", cls=Changing)
 def delete_schedule(schedule: Reference) -> None:
     """Delete a schedule; its runs stay, those that no worker has are cancelled."""
     config = configuration("DATABASE_URL")
@@ -255,7 +256,7 @@ def delete_schedule(schedule: Reference) -> None:
         say(f"{headline(in_transaction(config, work))} is deleted")
 
 
-@app.command("run")
+@app.command("run", cls=Changing)
 def run_schedule(schedule: Reference, wait: Wait = False, timeout: Patience = None) -> None:
     """Run it now, also while it is paused, as its overlap policy allows; prints the run's id."""
     config = configuration("DATABASE_URL")
@@ -289,7 +290,7 @@ def preview(
         say_preview(in_transaction(config, lambda session: jobs.preview(session, config=config, wish=asked)))
 
 
-@app.command("backfill")
+@app.command("backfill", cls=Changing)
 def backfill(
     schedule: Reference,
     first: Annotated[str, typer.Option("--from", metavar="TIME", help='Such as "2026-11-01 00:00"; included.')],
@@ -312,7 +313,7 @@ def backfill(
         say(f"--limit stopped it; go on with --from {done.next_from.isoformat()}")
 
 
-@app.command("reset-system")
+@app.command("reset-system", cls=Changing)
 def reset_system() -> None:
     """The system's schedules as the code has them, active; what it has no more is deleted."""
     config = configuration("DATABASE_URL")

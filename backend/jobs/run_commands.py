@@ -7,6 +7,7 @@ from uuid import UUID
 
 import typer
 
+from backend.core.changing import Changing
 from backend.core.clock import utc_now
 from backend.core.console import configuration, fail, in_transaction, say, warn, with_database
 from backend.core.db import Database, Session
@@ -55,7 +56,7 @@ def show_run(run: RunId) -> None:
         say_run(in_transaction(config, lambda session: jobs.read_run(session, run)), config.timezone)
 
 
-@app.command("cancel")
+@app.command("cancel", cls=Changing)
 def cancel_run(run: RunId) -> None:
     """Cancel a run; one that is under way is stopped by its worker within seconds."""
     config = configuration("DATABASE_URL")
@@ -64,7 +65,7 @@ def cancel_run(run: RunId) -> None:
     say(f"run {run} " + ("is being stopped by its worker" if done.stopping else "is cancelled"))
 
 
-@app.command("retry")
+@app.command("retry", cls=Changing)
 def retry_run(run: RunId, wait: Wait = False, timeout: Patience = None) -> None:
     """A new run of a finished one's work, with the same arguments; prints its id."""
     config = configuration("DATABASE_URL")

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from backend.config import Config
+from backend.core.changing import Changing
 from backend.core.clock import utc_now
 from backend.core.console import configuration, fail, in_transaction, say, say_table, warn, with_database
 from backend.core.db import Database, Session
@@ -120,7 +121,7 @@ def _say_letter(letter: LetterRead, config: Config) -> None:
         say(letter.traceback.rstrip())
 
 
-@app.command("requeue")
+@app.command("requeue", cls=Changing)
 def requeue_letters(
     ids: LetterIds = None,
     everything: Annotated[bool, typer.Option("--all", help="Every open one that the filters let through.")] = False,
@@ -189,7 +190,7 @@ async def _requeue_all(db: Database, wish: Requeue) -> int:
     return refused
 
 
-@app.command("discard")
+@app.command("discard", cls=Changing)
 def discard_letters(ids: Annotated[list[UUID], typer.Argument(metavar="ID...", help="Dead letters' ids.")]) -> None:
     """Decide that nothing is to be done."""
     config = configuration("DATABASE_URL")

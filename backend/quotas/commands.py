@@ -6,11 +6,12 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from backend.accounts import service as accounts
+from backend.core.changing import Changing
 from backend.core.console import configuration, fail, in_transaction, say, say_table
 from backend.core.db import Session
 from backend.core.errors import AppError
 from backend.quotas import service as quotas
-from backend.quotas.schemas import PlanUpdate, QuotaRead, QuotaUpdate
+from backend.quotas.schemas import PlanRead, PlanUpdate, QuotaRead, QuotaUpdate
 
 T = TypeVar("T")
 
@@ -24,8 +25,28 @@ _ACTOR = "cli"
 _MOST = 1_000_000
 
 Name = Annotated[str, typer.Argument(metavar="USER", help="The user name, or the e-mail address.")]
-Minutes = Annotated[int | None, typer.Option(min=0, max=_MOST, help="Minutes a day; left out: the plan's.")]
-Files = Annotated[int | None, typer.Option(min=0, max=_MOST, help="Files a day; left out: the plan's.")]
+Plan = Annotated[str, typer.Argument(metavar="PLAN", help="Lower-case letters, digits, dash, underscore.")]
+# Words that stand for no number of one's own, and for no limit.
+_PLANS, _NO_LIMIT = "plan", "none"
+
+
+def _number_or(word: str) -> Callable[[str], int | str]:
+    """How an option reads a whole number from 0 on, or `word`."""
+
+    def read(text: str) -> int | str:
+        if text == word:
+            return word
+        if text.isascii() and text.isdecimal() and int(text) <= _MOST:
+            return int(text)
+        raise typer.BadParameter(f"{text!r} is neither a number from 0 to {_MOST} nor `{word}`")
+
+    return read
+
+
+def _limit_option(what: str, word: str, meaning: str) -> Any:
+    return typer.Option(parser=_number_or(word), metavar=f"N|{word}", help=f"{what} a day; `{word}`: {meaning}.")
+
+
 _HEADERS = ("user", "plan", "minutes used", "reserved", "left", "of", "files used", "reserved", "left", "of")
 
 
@@ -55,26 +76,32 @@ def _cells(one: QuotaRead) -> tuple[object, ...]:
     )
 
 
-@app.command("set")
+@app.command("set", cls=Changing)
 def set_quota(
     name: Name,
-    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="A plan; left out: standard.")] = None,
-    minutes: Minutes = None,
-    files: Files = None,
+    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="A plan, such as standard.")] = None,
+    minutes: Annotated[Any, _limit_option("Minutes", _PLANS, "the plan's again")] = None,
+    files: Annotated[Any, _limit_option("Files", _PLANS, "the plan's again")] = None,
     extra_minutes: Annotated[int | None, typer.Option(min=0, max=_MOST, help="More for today alone.")] = None,
     extra_files: Annotated[int | None, typer.Option(min=0, max=_MOST, help="More for today alone.")] = None,
 ) -> None:
-    """Somebody's plan and limits, as a whole; it counts from the next upload on."""
+    """Change somebody's plan and limits; what is left out stays as it is. It counts from the next upload on."""
+    said = {
+        "plan": plan,
+        "minutes_per_day": minutes,
+        "files_per_day": files,
+        "extra_minutes": extra_minutes,
+        "extra_files": extra_files,
+    }
+    given = {field: value for field, value in said.items() if value is not None}
+    if not given:
+        fail("say what to change: --plan, --minutes, --files, --extra-minutes, --extra-files", 2)
+    wish = QuotaUpdate.model_construct(
+        **{field: None if value == _PLANS and field != "plan" else value for field, value in given.items()}
+    )
 
     async def work(session: Session) -> QuotaRead:
         user = await accounts.find_user(session, name)
-        wish = QuotaUpdate.model_construct(
-            plan=plan,
-            minutes_per_day=minutes,
-            files_per_day=files,
-            extra_minutes=extra_minutes,
-            extra_files=extra_files,
-        )
         return await quotas.set_quota(session, user.id, wish, actor=_ACTOR)
 
     say_table(_HEADERS, [_cells(_run(work))])
@@ -96,16 +123,33 @@ def _limit(number: int | None) -> object:
     return "no limit" if number is None else number
 
 
-@app.command("set-plan")
+@app.command("set-plan", cls=Changing)
 def set_plan(
-    name: Annotated[str, typer.Argument(metavar="PLAN", help="Lower-case letters, digits, dash, underscore.")],
-    minutes: Annotated[int | None, typer.Option(min=0, max=_MOST, help="Minutes a day; left out: no limit.")] = None,
-    files: Annotated[int | None, typer.Option(min=0, max=_MOST, help="Files a day; left out: no limit.")] = None,
+    name: Plan,
+    minutes: Annotated[Any, _limit_option("Minutes", _NO_LIMIT, "no limit")] = None,
+    files: Annotated[Any, _limit_option("Files", _NO_LIMIT, "no limit")] = None,
 ) -> None:
-    """Make a plan or change its limits; it counts from the next upload of everybody who has it."""
-    wish = PlanUpdate(minutes_per_day=minutes, files_per_day=files)
-    plan = _run(lambda session: quotas.set_plan(session, name, wish, actor=_ACTOR))
+    """Make a plan or change its limits; what is left out stays as it is, and is no limit of a new one.
+
+    It counts from the next upload of everybody who has it.
+    """
+    said = {"minutes_per_day": minutes, "files_per_day": files}
+    given = {field: None if value == _NO_LIMIT else value for field, value in said.items() if value is not None}
+
+    async def work(session: Session) -> PlanRead:
+        before = await quotas.find_plan(session, name)
+        limits = {field: getattr(before, field) if before else None for field in said} | given
+        return await quotas.set_plan(session, name, PlanUpdate(**limits), actor=_ACTOR)
+
+    plan = _run(work)
     say(f"{plan.name}: minutes a day {_limit(plan.minutes_per_day)}, files a day {_limit(plan.files_per_day)}")
+
+
+@app.command("delete-plan", cls=Changing)
+def delete_plan(name: Plan) -> None:
+    """Delete a plan that nobody has; `standard` gets the limits back that it comes with."""
+    _run(lambda session: quotas.delete_plan(session, name))
+    say(f"the plan {name} is deleted")
 
 
 def _run(work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:

@@ -46,16 +46,25 @@ async def list_quotas(
 
 
 async def set_quota(session: Session, user_id: UUID, wish: QuotaUpdate, *, actor: str) -> QuotaRead:
-    """It counts from the next reservation on. NotFound (404); Invalid (422, `unknown_plan`)."""
-    await read_quota(session, user_id)
+    """Change what the wish names, nothing else; None is the standard plan, the plan's limit, nothing more for today.
+
+    It counts from the next reservation on. NotFound (404); Invalid (422, `unknown_plan`).
+    """
+    before = await read_quota(session, user_id)
+    given = wish.model_dump(exclude_unset=True)
+    if not given:
+        return before
     limits = LimitRepository(session)
-    plan = None if wish.plan == STANDARD else wish.plan
-    if plan is not None and not await limits.keep_plan(plan):
+    plan = given.get("plan")
+    if plan == STANDARD:
+        given["plan"] = None
+    elif plan is not None and not await limits.keep_plan(plan):
         known = ", ".join(each.name for each in await list_plans(session))
         raise Invalid(f"no plan is called {plan!r}; there are: {known}", code="unknown_plan")
-    await limits.set_own(user_id, plan=plan, minutes=wish.minutes_per_day, files=wish.files_per_day, actor=actor)
-    if wish.extra_minutes is not None or wish.extra_files is not None:
-        await limits.set_extra(user_id, minutes=wish.extra_minutes, files=wish.extra_files)
+    extra = {name: given.pop(name) or 0 for name in ("extra_minutes", "extra_files") if name in given}
+    await limits.set_own(user_id, given, actor=actor)
+    if extra:
+        await limits.set_extra(user_id, minutes=extra.get("extra_minutes"), files=extra.get("extra_files"))
     return await read_quota(session, user_id)
 
 
@@ -78,6 +87,12 @@ async def list_plans(session: Session) -> list[PlanRead]:
     return sorted(found, key=lambda plan: plan.name)
 
 
+async def find_plan(session: Session, name: str) -> PlanRead | None:
+    """None where there is none; nobody else changes it until the end of the transaction."""
+    await LimitRepository(session).lock_plan(name)
+    return next((plan for plan in await list_plans(session) if plan.name == name), None)
+
+
 async def set_plan(session: Session, name: str, wish: PlanUpdate, *, actor: str) -> PlanRead:
     """Make a plan or change it; it counts from the next reservation of everybody who has it. Invalid (422) for such a name."""
     if not PLAN_NAME.fullmatch(name):
@@ -93,7 +108,8 @@ async def delete_plan(session: Session, name: str) -> None:
         raise NotFound(f"no plan {name!r} was set")
     users = (await limits.users_by_plan()).get(name, 0)
     if users:
-        raise Conflict(f"{users} users have the plan {name!r}; give them another first", code="in_use")
+        have = "one user has" if users == 1 else f"{users} users have"
+        raise Conflict(f"{have} the plan {name!r} and must be given another first", code="in_use")
     await limits.delete_plan(name)
 
 

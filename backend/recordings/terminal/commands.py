@@ -16,7 +16,7 @@ from backend.core.console import configuration, fail
 from backend.recordings.options import TranscribeOptions
 from backend.recordings.schemas import ExportFormat as Format
 from backend.recordings.terminal import targets
-from backend.recordings.terminal.targets import Backend, WrongUse
+from backend.recordings.terminal.targets import Backend, WrongUse, missing
 
 Files = Annotated[
     list[Path],
@@ -112,10 +112,3 @@ def _worker_side() -> ModuleType:
     except ModuleNotFoundError as fault:
         fail(missing(fault), 2)
     return transcribing
-
-
-def missing(fault: ModuleNotFoundError) -> str:
-    return (
-        f"{fault.name} is not installed here. Transcribing needs the worker's libraries, which `make venv` installs and the"
-        " worker's image has: podman compose run --rm --no-deps -T worker-audio python -m backend.cli transcribe - < FILE"
-    )

@@ -8,21 +8,26 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import typer
+from pydantic import ValidationError
 
 from backend.config import Config
+from backend.core.changing import Changing
 from backend.core.console import configuration, fail, in_transaction, say, say_table, warn, with_database
 from backend.core.db import Database, Session
 from backend.core.errors import AppError
 from backend.core.object_storage import open_storage
 from backend.core.principal import Principal, Role
 from backend.recordings.keeping import removing
-from backend.recordings.library import exporting, reading
+from backend.recordings.library import exporting, managing, reading
 from backend.recordings.models import RecordingKind, RecordingState
-from backend.recordings.schemas import ExportFormat, RecordingDetail, RecordingRead
+from backend.recordings.options import MOST_SPEAKERS
+from backend.recordings.schemas import ExportFormat, RecordingDetail, RecordingRead, TranscribeWish
 
 T = TypeVar("T")
 
-app = typer.Typer(help="Recordings: list, show, export, delete.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Recordings: list, show, export, transcribe again, delete.", no_args_is_help=True, add_completion=False
+)
 
 # A table of them stays readable.
 _LONGEST_TITLE = 60
@@ -39,8 +44,9 @@ def list_recordings(
 ) -> None:
     """The latest recordings, newest first; times are local to DATETIME_TIMEZONE."""
     config = configuration("DATABASE_URL")
+    states = {state} if state is not None else None
     found = in_transaction(
-        config, lambda session: reading.list_recordings(session, _CLI, state=state, kind=kind, limit=limit)
+        config, lambda session: reading.list_recordings(session, _CLI, states=states, kind=kind, limit=limit)
     )
     if not found.items:
         say("no recordings")
@@ -119,7 +125,30 @@ def export_recording(
     typer.echo(exporting.export(document, form), nl=False)
 
 
-@app.command("delete")
+@app.command("transcribe", cls=Changing)
+def transcribe_recording(
+    recording_id: Id,
+    language: Annotated[str | None, typer.Option(metavar="CODE", help="ISO 639 code; left out: detected.")] = None,
+    speakers: Annotated[int | None, typer.Option(min=1, max=MOST_SPEAKERS, help="How many talk.")] = None,
+    backend: Annotated[str | None, typer.Option(metavar="local|openai", help="Left out: the setting's.")] = None,
+    discard_edits: Annotated[bool, typer.Option("--discard-edits", help="Give up what people have changed.")] = False,
+) -> None:
+    """Have a recording of the team's transcribed again; what is there stays until the new transcript takes its place."""
+    config = configuration("DATABASE_URL")
+    given = {"language": language, "speakers": speakers, "backend": backend, "discard_edits": discard_edits}
+    try:
+        wish = TranscribeWish.model_validate(given)
+    except ValidationError as fault:
+        fail("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in fault.errors()), 2)
+    _refusals(lambda: with_database(config, lambda db: _transcribe(db, config, recording_id, wish)))
+    say(f"{recording_id} is transcribed again")
+
+
+async def _transcribe(db: Database, config: Config, recording_id: UUID, wish: TranscribeWish) -> RecordingRead:
+    return await managing.transcribe(db, open_storage(config), recording_id, wish, _CLI)
+
+
+@app.command("delete", cls=Changing)
 def delete_recordings(
     ids: Annotated[list[UUID], typer.Argument(metavar="ID...", help="Recordings' ids.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -143,7 +172,9 @@ async def _delete(db: Database, config: Config, ids: list[UUID]) -> int:
             refused += 1
         else:
             later = f", {gone.files_pending} follow" if gone.files_pending else ""
-            say(f"{recording_id} is deleted: {gone.segments} segments, {gone.files_deleted} files{later}")
+            segments = "1 segment" if gone.segments == 1 else f"{gone.segments} segments"
+            files = "1 file" if gone.files_deleted == 1 else f"{gone.files_deleted} files"
+            say(f"{recording_id} is deleted: {segments}, {files}{later}")
     return refused
 
 

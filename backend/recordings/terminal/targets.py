@@ -149,3 +149,10 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def missing(fault: ModuleNotFoundError) -> str:
+    return (
+        f"{fault.name} is not installed here. Transcribing needs the worker's libraries, which `make venv` installs and the"
+        " worker's image has: podman compose run --rm --no-deps -T worker-audio python -m backend.cli transcribe - < FILE"
+    )

@@ -20,9 +20,8 @@ from backend.recordings.schemas import ExportFormat as Format
 from backend.recordings.speech.weights import WeightsMissing
 from backend.recordings.summaries.base import Summary
 from backend.recordings.terminal import files, targets
-from backend.recordings.terminal.commands import missing
 from backend.recordings.terminal.files import Busy, Stopped
-from backend.recordings.terminal.targets import Ask, Job
+from backend.recordings.terminal.targets import Ask, Job, missing
 
 AWAY, FAILED = 1, 3
 
