@@ -14,6 +14,8 @@ STANDARD_MINUTES, STANDARD_FILES = 600, 100
 
 # No recording is longer than a year; a header may say anything.
 _LONGEST_SECONDS = 366 * 86_400.0
+# Of a minute, in milliseconds.
+_TENTH = 6_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,17 @@ class Standing:
 
 
 class QuotaExceeded(TooMany):
-    """429 with when the next day begins, what is left of this one and the limits."""
+    """429 with when the next day begins, what is left of this one and the limits. `why` is the reason alone.
+
+    `in_vain`: the next day changes nothing, another limit does.
+    """
 
     code: ClassVar[str] = "quota_exceeded"
 
-    def __init__(self, why: str, standing: Standing) -> None:
-        super().__init__(f"{why}; the next day begins at {_instant(standing.reset_at)}", **_members(standing))
+    def __init__(self, why: str, standing: Standing, *, in_vain: bool = False) -> None:
+        then = "an administrator may raise it" if in_vain else f"the next day begins at {_instant(standing.reset_at)}"
+        super().__init__(f"{why}; {then}", **_members(standing))
+        self.why, self.in_vain = why, in_vain
 
 
 def _instant(at: datetime) -> str:
@@ -99,18 +106,37 @@ def milliseconds(seconds: float) -> int:
 def check(standing: Standing, ms: int, files: int) -> None:
     """QuotaExceeded unless this much is left. An unknown length, 0, needs something to be left."""
     if standing.left_files is not None and files > standing.left_files:
-        raise QuotaExceeded(f"{standing.limit_files} files a day are the limit, and none is left today", standing)
-    if standing.left_ms is not None and max(ms, min(files, 1)) > standing.left_ms:
-        raise QuotaExceeded(_too_long(standing, ms), standing)
+        raise _reached("file", standing.limit_files or 0, standing)
+    if standing.limit_ms is None or standing.left_ms is None or max(ms, min(files, 1)) <= standing.left_ms:
+        return
+    minutes, left = standing.limit_ms // 60_000, max(0, standing.left_ms) // _TENTH / 10
+    # What it takes is rounded up and what is left down: so the one is never told to be as much as the other.
+    takes, day = f"this recording takes {_counted(math.ceil(ms / _TENTH) / 10, 'minute')}", _counted(minutes, "minute")
+    if ms > standing.limit_ms > 0:
+        raise QuotaExceeded(f"{takes}, longer than a whole day's limit of {day}", standing, in_vain=True)
+    if not left:
+        raise _reached("minute", minutes, standing)
+    raise QuotaExceeded(f"{takes}; left of today's {day}: {_plain(left)}", standing)
 
 
-def _too_long(standing: Standing, ms: int) -> str:
-    limit, left = _minutes(standing.limit_ms or 0), _minutes(max(0, standing.left_ms or 0))
-    if standing.limit_ms is not None and ms > standing.limit_ms:
-        return f"this recording of {_minutes(ms)} minutes is longer than the {limit} minutes of a whole day"
-    asked = f", this recording needs {_minutes(ms)}" if ms else ""
-    return f"{limit} minutes a day are the limit, {left} are left today{asked}"
+def _reached(name: str, limit: int, standing: Standing) -> QuotaExceeded:
+    if not limit:
+        return QuotaExceeded(f"the limit of {name}s a day is 0", standing, in_vain=True)
+    return QuotaExceeded(f"today's limit of {name}s is reached: {_counted(limit, name)}", standing)
 
 
-def _minutes(ms: int) -> str:
-    return f"{ms / 60_000:.1f}".removesuffix(".0")
+def refusal(standing: Standing) -> QuotaExceeded | None:
+    """What an upload would be told that is neither known by its content nor by its length."""
+    try:
+        check(standing, 0, 1)
+    except QuotaExceeded as fault:
+        return fault
+    return None
+
+
+def _counted(number: float, name: str) -> str:
+    return f"{_plain(number)} {name}{'' if number == 1 else 's'}"
+
+
+def _plain(number: float) -> str:
+    return f"{number:.1f}".removesuffix(".0")

@@ -66,5 +66,8 @@ async def read_quota(session: SessionDep, user_id: UUID) -> QuotaRead:
 
 @router.put("/{user_id}")
 async def update_quota(session: SessionDep, principal: AdminDep, user_id: UUID, body: QuotaUpdate) -> QuotaRead:
-    """Somebody's plan, limits of their own, and what they are given for today alone; it counts from the next upload on."""
+    """Change somebody's plan, limits of their own, and what they are given for today alone; it counts from the next upload on.
+
+    What is left out stays as it is; null takes it back: the standard plan, the plan's limit, nothing more for today.
+    """
     return await quotas.set_quota(session, user_id, body, actor=principal.name)

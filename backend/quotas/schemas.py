@@ -48,15 +48,15 @@ class QuotaRead(StandingRead):
 
 
 class QuotaUpdate(BaseModel):
-    """A user's plan and limits, as a whole: what is left out is the plan's, or the standard plan."""
+    """What is to change of a user's plan and limits; what is left out stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
 
     plan: PlanName | None = Field(default=None, description="null: the standard plan")
     minutes_per_day: Minutes | None = Field(default=None, description="A limit of their own; null: the plan's")
     files_per_day: Files | None = Field(default=None, description="A limit of their own; null: the plan's")
-    extra_minutes: Minutes | None = Field(default=None, description="For today alone; null: as it is")
-    extra_files: Files | None = Field(default=None, description="For today alone; null: as it is")
+    extra_minutes: Minutes | None = Field(default=None, description="For today alone; null: nothing")
+    extra_files: Files | None = Field(default=None, description="For today alone; null: nothing")
 
 
 class PlanUpdate(BaseModel):

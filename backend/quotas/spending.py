@@ -9,7 +9,7 @@ from uuid import UUID
 
 from backend.core.db import Session
 from backend.core.errors import NotFound
-from backend.quotas.allowance import Standing, check, milliseconds
+from backend.quotas.allowance import Standing, check, milliseconds, refusal
 from backend.quotas.models import ReservationState
 from backend.quotas.repository.spending import Reservation, SpendingRepository
 from backend.quotas.repository.standings import StandingRepository
@@ -23,11 +23,19 @@ async def standing(session: Session, user_id: UUID) -> Standing:
     return account.standing
 
 
-async def reserve(session: Session, *, user_id: UUID | None, key: UUID, seconds: float, files: int = 1) -> None:
+async def check_left(session: Session, user_id: UUID | None) -> None:
+    """QuotaExceeded (429) where nothing more can be reserved today; nothing is reserved. NotFound (404)."""
+    if user_id is not None and (fault := refusal(await standing(session, user_id))):
+        raise fault
+
+
+async def reserve(
+    session: Session, *, user_id: UUID | None, key: UUID, seconds: float, files: int = 1, again: bool = False
+) -> None:
     """Take it off today's allowance, 0 seconds where the length is not known yet. QuotaExceeded (429); NotFound (404) for no user.
 
     Of any number at once, as many get through as there is allowance for. A key that is open or settled changes nothing; one that
-    was released is reserved anew, today.
+    was released is reserved anew, today. `again`: so is one that was settled; what it took stays used.
     """
     if user_id is None:
         return
@@ -36,7 +44,7 @@ async def reserve(session: Session, *, user_id: UUID | None, key: UUID, seconds:
     reservation = await rows.claim(key, user_id)
     if reservation is None:
         raise NotFound(f"no user {user_id}")
-    if reservation.state != ReservationState.RELEASED:
+    if reservation.state == ReservationState.OPEN or (reservation.state == ReservationState.SETTLED and not again):
         return
     today = reservation.today
     await rows.lock_counter(user_id, today)

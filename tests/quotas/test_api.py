@@ -11,7 +11,7 @@ from backend.quotas.allowance import STANDARD_FILES, STANDARD_MINUTES
 from backend.quotas.service import QuotaExceeded
 from tests.fixtures.people import People, add_api_key
 from tests.fixtures.product import eventually
-from tests.quotas.conftest import reserve, rows, settle, standing
+from tests.quotas.conftest import release, reserve, rows, settle, standing
 
 ME = "/api/quotas/me"
 
@@ -57,11 +57,28 @@ async def test_an_admin_sets_limits_and_gives_something_for_today(people: People
     assert (read["limit_seconds"], read["limit_files"], read["extra_minutes"], read["extra_files"]) == (900, 2, 5, 0)
     assert (read["username"], read["minutes_per_day"], read["updated_by"]) == ("vera", 10, "ada")
     assert (await vera.client.get(ME)).json()["limit_seconds"] == 900
-    # What is left out is the plan's again; what was given for today stays.
-    again = (await ada.client.put(f"/api/quotas/{vera.id}", json={"extra_files": 1})).json()
-    assert (again["limit_seconds"], again["limit_files"]) == (STANDARD_MINUTES * 60 + 300, STANDARD_FILES + 1)
-    taken = (await ada.client.put(f"/api/quotas/{vera.id}", json={"extra_minutes": 0, "extra_files": 0})).json()
-    assert (taken["limit_seconds"], taken["limit_files"]) == (STANDARD_MINUTES * 60, STANDARD_FILES)
+
+
+async def test_what_is_left_out_stays_and_null_takes_it_back(people: People) -> None:
+    vera, ada = await people.viewer(), await people.admin()
+    await ada.client.put("/api/quotas/plans/pro", json={"minutes_per_day": 900, "files_per_day": None})
+    kept = ("plan", "minutes_per_day", "files_per_day", "extra_minutes", "extra_files")
+    here = f"/api/quotas/{vera.id}"
+
+    async def after(**wish: object) -> list[object]:
+        read = (await ada.client.put(here, json=wish)).json()
+        assert (await ada.client.get(here)).json() == read | {"reset_at": read["reset_at"]}
+        return [read[name] for name in kept]
+
+    assert await after(plan="pro") == ["pro", None, None, 0, 0]
+    assert await after(minutes_per_day=1, files_per_day=2) == ["pro", 1, 2, 0, 0]
+    assert await after(extra_files=3) == ["pro", 1, 2, 0, 3]
+    assert await after(extra_minutes=4) == ["pro", 1, 2, 4, 3]
+    assert await after() == ["pro", 1, 2, 4, 3]
+    assert await after(minutes_per_day=None) == ["pro", None, 2, 4, 3]
+    assert await after(files_per_day=None, extra_minutes=None) == ["pro", None, None, 0, 3]
+    assert await after(plan=None, extra_files=0) == ["standard", None, None, 0, 0]
+    assert (await ada.client.delete("/api/quotas/plans/pro")).status_code == 204
 
 
 async def test_a_lowered_limit_leaves_nothing_and_takes_nothing_back(people: People) -> None:
@@ -112,6 +129,7 @@ async def test_a_plan_is_made_given_changed_and_deleted(people: People) -> None:
     ]
     refused = await ada.client.delete("/api/quotas/plans/pro")
     assert (refused.status_code, refused.json()["code"]) == (409, "in_use")
+    assert refused.json()["detail"].startswith("one user has the plan 'pro'")
     await ada.client.put(f"/api/quotas/{vera.id}", json={"plan": "standard"})
     assert (await ada.client.delete("/api/quotas/plans/pro")).status_code == 204
     assert (await ada.client.delete("/api/quotas/plans/pro")).status_code == 404
@@ -157,6 +175,10 @@ async def test_an_admin_pages_through_everybody_or_those_who_used_something(peop
     ada = await people.admin()
     users = [(await people.viewer(f"user{number}")).user for number in range(5)]
     await reserve(people.product.db, users[2], uuid4(), 60)
+    # One was given more and one has cancelled: neither has used anything.
+    await ada.client.put(f"/api/quotas/{users[1].id}", json={"extra_minutes": 5})
+    await reserve(people.product.db, users[0], cancelled := uuid4(), 60)
+    await release(people.product.db, cancelled)
     await ada.client.put("/api/quotas/plans/pro", json={"minutes_per_day": 1, "files_per_day": 1})
     await ada.client.put(f"/api/quotas/{users[4].id}", json={"plan": "pro"})
     seen: list[str] = []

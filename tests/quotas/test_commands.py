@@ -40,14 +40,52 @@ async def test_a_plan_is_made_given_and_shown(db: Database, postgres: PostgresSe
         ["pro", "900", "no", "limit", "1"],
         ["standard", "600", "100", "0"],
     ]
+    kept = await beatline("quotas", "delete-plan", "pro", url=postgres.url)
+    assert (kept.exit_code, kept.stderr.startswith("beatline: one user has the plan 'pro'")) == (2, True)
+    await beatline("quotas", "set", "vera", "--plan", "standard", url=postgres.url)
+    gone = await beatline("quotas", "delete-plan", "pro", url=postgres.url)
+    assert (gone.exit_code, gone.stdout) == (0, "the plan pro is deleted\n")
+
+
+async def test_what_is_left_out_stays_and_a_word_takes_it_back(db: Database, postgres: PostgresServer) -> None:
+    vera = await add_user(db, "vera")
+    await beatline("quotas", "set-plan", "pro", "--minutes", "900", "--files", "50", url=postgres.url)
+    for given, minutes, files in (
+        (("--plan", "pro"), 900, 50),
+        (("--minutes", "90"), 90, 50),
+        (("--extra-files", "10"), 90, 60),
+        (("--minutes", "plan", "--extra-files", "0"), 900, 50),
+        (("--files", "0"), 900, 0),
+        (("--files", "plan"), 900, 50),
+        (("--plan", "standard"), 600, 100),
+    ):
+        done = await beatline("quotas", "set", "vera", *given, url=postgres.url)
+        assert done.exit_code == 0, done.output
+        now = await standing(db, vera)
+        assert (now.limit_seconds, now.limit_files) == (minutes * 60, files)
+
+
+async def test_a_limit_of_a_plan_that_is_left_out_stays(db: Database, postgres: PostgresServer) -> None:
+    for name, given, told in (
+        ("pro", ("--files", "50"), "minutes a day no limit, files a day 50"),
+        ("pro", ("--minutes", "900"), "minutes a day 900, files a day 50"),
+        ("pro", ("--files", "none"), "minutes a day 900, files a day no limit"),
+        ("standard", ("--minutes", "30"), "minutes a day 30, files a day 100"),
+    ):
+        done = await beatline("quotas", "set-plan", name, *given, url=postgres.url)
+        assert (done.exit_code, done.stdout) == (0, f"{name}: {told}\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("set", "nobody"), "nobody"),
+        (("set", "nobody", "--files", "1"), "nobody"),
         (("set", "vera", "--plan", "gold"), "there are: standard"),
         (("set", "vera", "--minutes", "-1"), "--minutes"),
+        (("set", "vera", "--minutes", "1000001"), "is neither a"),
+        (("set", "vera", "--files", "none"), "is neither a"),
+        (("set", "vera"), "say what to change"),
+        (("delete-plan", "gold"), "no plan 'gold'"),
         (("set-plan", "No Plan"), "lower-case"),
     ],
 )

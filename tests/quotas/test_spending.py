@@ -1,6 +1,7 @@
 """Reservations: taken off the day's allowance, settled by what was used, released when nothing came of it."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -92,9 +93,7 @@ async def test_a_refusal_says_when_the_next_day_begins_and_what_is_left(db: Data
     vera = await add_user(db, "vera")
     await limit(db, vera, minutes=10, files=5)
     await reserve(db, vera, uuid4(), 500)
-    with pytest.raises(
-        QuotaExceeded, match=r"10 minutes a day are the limit, 1\.7 are left today, .* needs 2;"
-    ) as told:
+    with pytest.raises(QuotaExceeded, match=r"recording takes 2 minutes; left of today's 10 minutes: 1\.6;") as told:
         await reserve(db, vera, uuid4(), 120)
     fault, now = told.value, await standing(db, vera)
     assert (fault.status, fault.problem) == (429, "quota_exceeded")
@@ -116,14 +115,42 @@ async def test_the_last_file_of_the_day_is_the_last(db: Database) -> None:
     await limit(db, vera, files=2)
     await reserve(db, vera, uuid4(), 1)
     await reserve(db, vera, uuid4(), 1)
-    with pytest.raises(QuotaExceeded, match="2 files a day are the limit"):
+    with pytest.raises(QuotaExceeded, match="today's limit of files is reached: 2 files;"):
         await reserve(db, vera, uuid4(), 1)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "files", "used", "asked", "said"),
+    [
+        (
+            1,
+            None,
+            0,
+            65,
+            "takes 1.1 minutes, longer than a whole day's limit of 1 minute; an administrator may raise it",
+        ),
+        (None, 0, 0, 60, "the limit of files a day is 0; an administrator may raise it"),
+        (None, 1, 1, 60, "today's limit of files is reached: 1 file;"),
+        (0, None, 0, 60, "the limit of minutes a day is 0; an administrator may raise it"),
+        (1_000_000, None, 60_000_000 - 60, 61, "takes 1.1 minutes; left of today's 1000000 minutes: 1;"),
+        (2, None, 60, 61, "takes 1.1 minutes; left of today's 2 minutes: 1;"),
+    ],
+)
+async def test_a_refusal_counts_as_people_do(
+    db: Database, minutes: int | None, files: int | None, used: float, asked: float, said: str
+) -> None:
+    vera = await add_user(db, "vera")
+    await limit(db, vera, minutes=minutes, files=files)
+    await reserve(db, vera, uuid4(), min(used, 1), files=1 if used else 0)
+    await change(db, "update quota_counters set reserved_ms = :ms", ms=int(used * 1000))
+    with pytest.raises(QuotaExceeded, match=re.escape(said)):
+        await reserve(db, vera, uuid4(), asked)
 
 
 async def test_a_recording_that_no_day_has_room_for_is_told_so(db: Database) -> None:
     vera = await add_user(db, "vera")
     await limit(db, vera, minutes=10)
-    with pytest.raises(QuotaExceeded, match="of 60 minutes is longer than the 10 minutes of a whole day"):
+    with pytest.raises(QuotaExceeded, match="takes 60 minutes, longer than a whole day's limit of 10 minutes;"):
         await reserve(db, vera, uuid4(), 3600)
 
 
@@ -144,11 +171,11 @@ async def test_an_unknown_length_needs_something_to_be_left_and_is_adjusted_late
     await reserve(db, vera, key, 0)
     await reserve(db, vera, refused, 0)
     await adjust(db, key, 120)
-    with pytest.raises(QuotaExceeded, match=r"0 are left today, this recording needs 0\.1"):
+    with pytest.raises(QuotaExceeded, match="today's limit of minutes is reached: 2 minutes;"):
         await adjust(db, refused, 5)
     assert await counts(db, vera) == (0, 0, 120, 2)
     await release(db, refused)
-    with pytest.raises(QuotaExceeded, match="2 minutes a day are the limit, 0 are left today;"):
+    with pytest.raises(QuotaExceeded, match="today's limit of minutes is reached: 2 minutes;"):
         await reserve(db, vera, uuid4(), 0)
 
 
@@ -157,7 +184,7 @@ async def test_what_is_held_for_a_recording_is_left_for_it(db: Database) -> None
     await limit(db, vera, minutes=2)
     await reserve(db, vera, key, 110)
     await adjust(db, key, 120)
-    with pytest.raises(QuotaExceeded, match="longer than the 2 minutes"):
+    with pytest.raises(QuotaExceeded, match="a whole day's limit of 2 minutes"):
         await adjust(db, key, 121)
     await adjust(db, key, 15)
     assert await counts(db, vera) == (0, 0, 15, 1)

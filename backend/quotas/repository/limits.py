@@ -1,6 +1,6 @@
 """SQL of plans and of limits of one's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import delete, func, text
@@ -50,16 +50,9 @@ class LimitRepository:
     async def delete_plan(self, name: str) -> None:
         await (await self._session.connection()).execute(delete(QuotaPlan).where(col(QuotaPlan.name) == name))
 
-    async def set_own(
-        self, user_id: UUID, *, plan: str | None, minutes: int | None, files: int | None, actor: str
-    ) -> None:
-        values = {
-            "plan": plan,
-            "minutes_per_day": minutes,
-            "files_per_day": files,
-            "updated_by": actor,
-            "updated_at": func.now(),
-        }
+    async def set_own(self, user_id: UUID, given: Mapping[str, str | int | None], *, actor: str) -> None:
+        """`given` are the columns to change: `plan`, `minutes_per_day`, `files_per_day`; the others stay."""
+        values = {**given, "updated_by": actor, "updated_at": func.now()}
         statement = insert(UserQuota).values(user_id=user_id, **values)
         connection = await self._session.connection()
         await connection.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=values))

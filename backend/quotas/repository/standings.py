@@ -38,8 +38,11 @@ left join user_quotas q on q.user_id = u.id
 left join quota_plans p on p.name = coalesce(q.plan, '{STANDARD}')
 {{kept}} join quota_counters c on c.user_id = u.id and c.day = d.day
 """
-# Everybody; those with a counter of the day.
-_ALL, _WITH_COUNTER = _SELECT.format(kept="left"), _SELECT.format(kept="inner")
+# Everybody; those whose counter of the day holds more than what they were given, or was given back.
+_ALL = _SELECT.format(kept="left")
+_WITH_USE = (
+    _SELECT.format(kept="inner") + " and (c.used_ms + c.reserved_ms > 0 or c.used_files + c.reserved_files > 0)\n"
+)
 
 _NEWEST_FIRST = """
 where {plan}
@@ -81,7 +84,7 @@ class StandingRepository:
         given = {"plan": plan, "at": at, "key": key, "limit": limit, "day": None}
         return [
             _account(row)
-            for row in await self._rows((_WITH_COUNTER if used else _ALL) + _NEWEST_FIRST.format(plan=kept), given)
+            for row in await self._rows((_WITH_USE if used else _ALL) + _NEWEST_FIRST.format(plan=kept), given)
         ]
 
     async def _rows(self, statement: str, given: Mapping[str, Any]) -> list[RowMapping]:

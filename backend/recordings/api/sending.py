@@ -18,6 +18,8 @@ from backend.recordings.uploads.incoming import ClientGone
 PATH = "/api/recordings"
 # A sender that says nothing for so long has gone.
 _SILENCE_SECONDS = 60.0
+# Of a form, in bytes: what may stand around its file.
+_AROUND_FILE = 32_000
 _REFUSALS = {
     400: "A header is wrong, or what was sent is cut off.",
     405: "X-HTTP-Method-Override names no method that there is.",
@@ -74,6 +76,12 @@ async def body(request: Request) -> AsyncIterator[bytes]:
             raise ClientGone("the connection was cut before the end") from fault
         if chunk:
             yield chunk
+
+
+def sizes_in_form(request: Request) -> range | None:
+    """Those that the one file of a form may have, where the request says how long the form is."""
+    whole = length(request)
+    return None if whole is None else range(max(0, whole - _AROUND_FILE), whole + 1)
 
 
 def length(request: Request) -> int | None:

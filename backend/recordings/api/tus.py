@@ -3,7 +3,6 @@ checksum and termination. Uploads begin with POST to /api/recordings, in uploads
 """
 
 import base64
-import binascii
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from email.utils import format_datetime
@@ -194,7 +193,7 @@ def _wish(request: Request) -> Wish:
         name, _, value = pair.partition(" ")
         try:
             fields[_ALIASES.get(name, name)] = base64.b64decode(value, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError) as fault:
+        except ValueError as fault:
             raise BadRequest(f"Upload-Metadata: {name} is not Base64 of UTF-8") from fault
     return read_wish(dict(request.query_params) | fields, only_known=False)
 
@@ -206,7 +205,7 @@ def _checksum(request: Request) -> Checksum | None:
     algorithm, _, value = given.partition(" ")
     try:
         digest = base64.b64decode(value, validate=True)
-    except binascii.Error:
+    except ValueError:
         digest = b""
     if algorithm not in CHECKSUMS or not digest:
         raise BadRequest(f"Upload-Checksum: one of {', '.join(CHECKSUMS)}, a space, and Base64")

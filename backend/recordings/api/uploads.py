@@ -10,7 +10,7 @@ from backend.core.db import Database
 from backend.core.principal import Principal
 from backend.core.web import WriterDep, private
 from backend.recordings.api import tus as tus_api
-from backend.recordings.api.sending import PATH, IntakeDep, body, length, refusals, told
+from backend.recordings.api.sending import PATH, IntakeDep, body, length, refusals, sizes_in_form, told
 from backend.recordings.schemas import RecordingRead
 from backend.recordings.uploads import resumable as uploads
 from backend.recordings.uploads.accepting import Intake, Outcome
@@ -21,9 +21,12 @@ router = APIRouter(prefix=PATH, tags=["recordings"])
 
 
 class AddedRecordingRead(RecordingRead):
-    """`duplicate`: you had a recording of the same content; this is it."""
+    """`duplicate`: you had a recording of the same content; this is it. `other_options`: it has others than you have asked for now;
+    `POST /api/recordings/{id}/transcribe` takes yours.
+    """
 
     duplicate: bool
+    other_options: bool
 
 
 _BODY: dict[str, Any] = {
@@ -88,13 +91,14 @@ async def _form(intake: Intake, principal: Principal, request: Request, chunks: 
         """As far as it is known: fields may stand behind the file."""
         return read_wish({"filename": form.filename} | dict(request.query_params) | form.fields)
 
-    return await uploads.receive(intake, principal, wished(), aiter(form), afterwards=wished)
+    sizes = sizes_in_form(request)
+    return await uploads.receive(intake, principal, wished(), aiter(form), sizes=sizes, afterwards=wished)
 
 
 async def answer(db: Database, principal: Principal, outcome: Outcome) -> Response:
     """201 for a new recording, 200 for one that was there."""
     read = await uploads.read_recording(db, outcome, principal)
-    shown = AddedRecordingRead(**read.model_dump(), duplicate=outcome.duplicate)
+    shown = AddedRecordingRead(**read.model_dump(), duplicate=outcome.duplicate, other_options=outcome.other_options)
     return JSONResponse(
         shown.model_dump(mode="json"), 200 if outcome.duplicate else 201, {"Location": f"{PATH}/{read.id}"}
     )

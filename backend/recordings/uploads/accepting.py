@@ -17,7 +17,7 @@ from backend.quotas import service as quotas
 from backend.recording_settings import Uploads
 from backend.recordings import service
 from backend.recordings.models import Recording, RecordingKind, RecordingState, Upload
-from backend.recordings.repository.uploads import UploadRepository
+from backend.recordings.repository.uploads import NOTHING_CAME, UploadRepository
 from backend.recordings.sound import signatures
 from backend.recordings.uploads.incoming import kept_alive
 
@@ -29,7 +29,6 @@ _FIRST_SWEEP = timedelta(seconds=60)
 _JOINING, _BEAT_SECONDS = timedelta(minutes=2), 20.0
 # How long a request waits for one that joins the same pieces.
 _PATIENCE_SECONDS, _LOOK_SECONDS = 5.0, 0.1
-_NOTHING_CAME = (RecordingState.FAILED, RecordingState.CANCELLED)
 
 
 class Expired(AppError):
@@ -56,10 +55,11 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`duplicate`: the owner had a recording of the same content, which is this one."""
+    """`duplicate`: the owner had a recording of the same content, which is this one; `other_options`: with other options."""
 
     recording: Recording
     duplicate: bool
+    other_options: bool = False
 
 
 def pieces_of(upload_id: UUID) -> str:
@@ -83,10 +83,10 @@ async def accept(intake: Intake, upload: Upload, blob: Blob) -> Outcome:
             outcome = await _recorded(session, upload.id, blob, seconds)
     except Expired:
         # Deleted meanwhile: no row will lead to it any more.
-        await _remove(intake, blob.key)
+        await _rid_of(intake, blob.key)
         raise
     if outcome.recording.blob_key != blob.key:
-        await _remove(intake, blob.key)
+        await _rid_of(intake, blob.key)
     return outcome
 
 
@@ -133,7 +133,7 @@ async def drop(intake: Intake, upload: Upload) -> None:
         uploads = UploadRepository(session)
         kept = await uploads.find(upload.id) is not None or await uploads.holds(upload.owner_id, upload.blob_key)
     if not kept:
-        await _remove(intake, upload.blob_key)
+        await _rid_of(intake, upload.blob_key)
 
 
 async def forget(intake: Intake, upload_id: UUID) -> None:
@@ -252,7 +252,8 @@ async def _known(uploads: UploadRepository, upload: Upload | None) -> Outcome | 
     recording = await uploads.find_recording(upload.recording_id)
     if recording is None:
         raise Expired(f"recording {upload.recording_id}, which upload {upload.id} became, is deleted")
-    return Outcome(recording, duplicate=recording.id != upload.id)
+    duplicate = recording.id != upload.id
+    return Outcome(recording, duplicate, other_options=duplicate and recording.options != upload.options)
 
 
 async def _recorded(session: Session, upload_id: UUID, blob: Blob, seconds: float) -> Outcome:
@@ -275,8 +276,10 @@ async def _recorded(session: Session, upload_id: UUID, blob: Blob, seconds: floa
     if same is None:
         raise TransientError("a recording of the same content was deleted at this moment")
     await uploads.complete(upload, same.id)
-    if same.state not in _NOTHING_CAME:
-        return Outcome(same, duplicate=True)
+    if same.state not in NOTHING_CAME:
+        # A crash may come before it is deleted, and the upload's row goes.
+        await uploads.remove_file(blob.key)
+        return Outcome(same, duplicate=True, other_options=same.options != upload.options)
     return await _again(session, uploads, same, recording)
 
 
@@ -322,6 +325,14 @@ async def _clear(intake: Intake, upload_id: UUID) -> bool:
         log.warning("pieces of upload %s stay until the next sweep: %s", upload_id, fault)
         return False
     return True
+
+
+async def _rid_of(intake: Intake, key: str) -> None:
+    """Delete a blob to which no row leads; one that cannot be deleted now is on the list of those that are to go."""
+    removed = await _remove(intake, key)
+    async with intake.db.transaction() as session:
+        uploads = UploadRepository(session)
+        await (uploads.file_gone(key) if removed else uploads.remove_file(key))
 
 
 async def _remove(intake: Intake, key: str) -> bool:

@@ -65,10 +65,13 @@ async def begin(intake: Intake, principal: Principal, wish: Wish, *, size: int) 
     """A resumable upload of `size` bytes, on which nothing has been sent yet.
 
     Invalid (422) for nothing at all, TooLarge (413), TooMany (429) where 20 are unfinished, QuotaExceeded (429) where today's quota
-    is used up, StorageFull where there is no room for it.
+    is used up and it cannot be what its owner has already, StorageFull where there is no room for it.
     """
+    sizes = range(size, size + 1)
     # It lies there twice while its pieces are joined.
-    return await _begun(intake, principal, wish, size=size, room=size * 2, lasting=intake.lasting, once=False)
+    return await _begun(
+        intake, principal, wish, size=size, sizes=sizes, room=size * 2, lasting=intake.lasting, once=False
+    )
 
 
 async def receive(
@@ -78,14 +81,17 @@ async def receive(
     chunks: AsyncIterable[bytes],
     *,
     size: int | None = None,
+    sizes: range | None = None,
     afterwards: Callable[[], Wish] | None = None,
 ) -> Outcome:
-    """An upload in one request. `size` is what the request says, if it does; `afterwards` tells what is known by then.
+    """An upload in one request. `size` is what the request says, if it does, `sizes` those that it may have; `afterwards` tells
+    what is known by then.
 
     Errors as `begin`, `looked_at` and `accept`; whatever goes wrong, nothing of it stays.
     """
     bound = intake.limits.max_bytes if size is None else size
-    upload = await _begun(intake, principal, wish, size=bound, room=size or 0, lasting=_ALIVE, once=True)
+    sizes = sizes if size is None else range(size, size + 1)
+    upload = await _begun(intake, principal, wish, size=bound, sizes=sizes, room=size or 0, lasting=_ALIVE, once=True)
     try:
         came = kept_alive(
             looked_at(chunks, intake.limits.max_bytes), partial(_prolong, intake, upload.id), _BEAT_SECONDS
@@ -165,7 +171,15 @@ async def abandon(intake: Intake, upload: Upload) -> None:
 
 
 async def _begun(
-    intake: Intake, principal: Principal, wish: Wish, *, size: int, room: int, lasting: timedelta, once: bool
+    intake: Intake,
+    principal: Principal,
+    wish: Wish,
+    *,
+    size: int,
+    sizes: range | None,
+    room: int,
+    lasting: timedelta,
+    once: bool,
 ) -> Upload:
     if size > intake.limits.max_bytes:
         raise too_large(intake.limits.max_bytes)
@@ -190,7 +204,7 @@ async def _begun(
         if await uploads.unfinished(principal.user_id) >= MAX_UNFINISHED:
             why = f"{MAX_UNFINISHED} uploads are unfinished: end one, or delete it"
             raise TooMany(why, code="too_many_uploads", retry_after=60)
-        await _check_quota(session, principal)
+        await _check_quota(session, principal, wish.sha256, sizes)
         return await uploads.add(upload, lasting)
 
 
@@ -212,12 +226,14 @@ async def _described(intake: Intake, upload: Upload, wish: Wish) -> Upload:
     return found
 
 
-async def _check_quota(session: Session, principal: Principal) -> None:
-    """Before anything is sent; the recording's own reservation decides."""
-    if principal.user_id is not None:
-        standing = await quotas.standing(session, principal.user_id)
-        if standing.left_files == 0 or standing.left_seconds == 0:
-            raise quotas.QuotaExceeded("nothing is left of today's quota", standing)
+async def _check_quota(session: Session, principal: Principal, sha256: str | None, sizes: range | None) -> None:
+    """Before anything is sent; the recording's own reservation decides. What may be there already costs nothing, so it may come."""
+    try:
+        await quotas.check_left(session, principal.user_id)
+    except quotas.QuotaExceeded:
+        owner_id = principal.user_id
+        if owner_id is None or not await UploadRepository(session).may_have(owner_id, sha256, sizes):
+            raise
 
 
 async def _prolong(intake: Intake, upload_id: UUID) -> None:

@@ -1,7 +1,6 @@
 """Uploads in one request that do not end as they should: nothing of them stays."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from backend.recordings.models import Upload
 from backend.recordings.tasks import cleanup_uploads
 from backend.recordings.uploads import accepting
 from tests.fixtures.product import eventually
+from tests.fixtures.small_disk import small_disk
 from tests.recordings.uploads import files
 from tests.recordings.uploads.conftest import Bench
 
@@ -114,19 +114,13 @@ async def test_a_process_that_was_killed_has_its_upload_swept_within_the_hour(be
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "recordings"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=70m", "none", str(folder)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def scarce(tmp_path: Path) -> Iterator[None]:
+    """A storage of 70 MB."""
+    with small_disk(tmp_path / "recordings", "70m"):
+        yield
 
 
-async def test_a_disk_without_room_is_told_before_and_on_the_way(small_disk: Path, bench: Bench, sound: bytes) -> None:
+async def test_a_disk_without_room_is_told_before_and_on_the_way(scarce: None, bench: Bench, sound: bytes) -> None:
     vera = await bench.people.viewer()
     assert (await vera.client.post(URL, content=sound)).status_code == 201
     large = sound + b"\1" * 30_000_000

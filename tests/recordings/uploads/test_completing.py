@@ -1,6 +1,7 @@
 """What becomes of resumable uploads: a recording, once they are there as a whole, or nothing in time."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -10,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from backend.core.clock import utc_now
-from backend.core.principal import Scope
+from backend.core.errors import TransientError
+from backend.core.principal import SERVICE, Scope
 from backend.core.storage import Blob, FolderStorage
 from backend.quotas import service as quotas
+from backend.recordings.keeping import removing
 from backend.recordings.models import RecordingState, Upload
+from backend.recordings.repository.removals import RemovalRepository
 from backend.recordings.uploads import accepting
 from backend.recordings.uploads import resumable as uploads
 from backend.recordings.uploads.accepting import Intake
+from backend.recordings.uploads.wishes import UploadWish, wish
 from tests.fixtures.people import Person, add_api_key
 from tests.recordings.uploads.conftest import Bench
 from tests.recordings.uploads.tus import TUS, URL, begin, send
@@ -272,3 +277,45 @@ async def test_a_key_for_reading_sees_how_far_an_upload_is_and_completes_none(be
     assert await bench.recordings() == []
     assert (await vera.client.head(where, headers=TUS)).headers["Beatline-Recording"] == str(upload.id)
     assert (await reader.head(where, headers=TUS)).headers["Beatline-Recording"] == str(upload.id)
+
+
+async def test_a_copy_that_cannot_be_deleted_is_deleted_later(bench: Bench, sound: bytes) -> None:
+    first = await bench.product.client.post(URL, content=sound)
+    before = bench.files()
+    folder = FolderStorage(bench.product.config.recordings.storage.folder)
+
+    class Away(FolderStorage):
+        async def delete(self, key: str) -> bool:
+            raise TransientError(f"{key} is out of reach")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield sound
+
+    away = replace(bench.intake, storage=Away(bench.product.config.recordings.storage.folder))
+    again = await uploads.receive(away, SERVICE, wish(UploadWish()), chunks())
+    assert (str(again.recording.id), again.duplicate) == (first.json()["id"], True)
+    assert len(bench.files()) == len(before) + 1
+    await removing.delete_files(bench.product.db, removing.Places(folder, None), config=bench.product.config)
+    assert bench.files() == before
+
+
+async def test_a_copy_that_was_deleted_is_not_looked_for_again(bench: Bench, sound: bytes) -> None:
+    for _ in range(2):
+        await bench.product.client.post(URL, content=sound)
+    async with bench.product.db.transaction() as session:
+        assert await RemovalRepository(session).pending_files() == 0
+
+
+async def test_a_deleted_recording_leaves_no_words_in_its_upload(bench: Bench, sound: bytes) -> None:
+    vera = await bench.people.viewer()
+    checksum = hashlib.sha256(sound).hexdigest()
+    where = await begin(vera, len(sound), filename="divorce.wav", title="My divorce", hints="Anna", sha256=checksum)
+    recording_id = (await send(vera, where, 0, sound)).headers["Beatline-Recording"]
+    assert (await vera.client.delete(f"{URL}/{recording_id}")).status_code == 200
+    (left,) = await bench.uploads()
+    assert (left.filename, left.title, left.options, left.progress) == (None, None, {}, {})
+    assert (await vera.client.get(where)).status_code == 410
+    assert (await vera.client.head(where, headers=TUS)).status_code == 410
+    await bench.pass_time(timedelta(minutes=2))
+    assert (await accepting.sweep(bench.intake))["removed"] == 1
+    assert await bench.uploads() == []

@@ -1,18 +1,27 @@
 """Uploads into an object store."""
 
+import asyncio
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from backend.core.errors import TransientError
 from backend.core.object_storage import ObjectStorage, open_storage
 from backend.core.storage import FolderStorage
+from backend.recordings import tasks
+from backend.recordings.fetching import voice_key
+from backend.recordings.models import Recording
+from backend.recordings.voice_samples import voice_samples
 from tests.fixtures.object_store import Bucket, object_store, store
-from tests.fixtures.product import Product, Start
+from tests.fixtures.people import People
+from tests.fixtures.product import Product, Start, eventually
+from tests.recordings.notes import scripted_note
 from tests.recordings.uploads import files
 
 URL = "/api/recordings"
@@ -65,6 +74,91 @@ async def test_a_resumed_upload_leaves_no_pieces_in_the_bucket(product: Product,
         assert answer.status_code == 204, answer.text
     assert (await product.client.get(f"{URL}/{answer.headers['Beatline-Recording']}/audio")).content == sound
     assert "uploads/" not in bucket.listing()
+
+
+async def transcribed(product: Product, client: httpx.AsyncClient, sound: bytes) -> Recording:
+    """Uploaded, then looked at and transcribed by a worker that has nothing but the bucket."""
+    uploaded = await client.post(URL, content=sound)
+    assert uploaded.status_code == 201, uploaded.text
+    runtime, name = product.runtime, uploaded.json()["id"]
+    runtime.resources[tasks.TOOLS] = scripted_note().tools(voice_samples=voice_samples)
+    assert product.sent.named("probe_recording") == [{"recording_id": name}]
+    assert await tasks.probe_recording(runtime, recording_id=name) == "fetched"
+    assert product.sent.named("transcribe_recording") == [{"recording_id": name}]
+    assert await tasks.transcribe_recording(runtime, recording_id=name) == "ready"
+    async with product.db.transaction() as session:
+        found = await session.get(Recording, UUID(name))
+    assert found is not None
+    return found
+
+
+async def test_a_recordings_whole_life_takes_place_in_the_bucket(
+    product: Product, people: People, bucket: Bucket
+) -> None:
+    otto, before, sound = await people.operator(), bucket.keys(), files.wav(seconds=8, seed=4)
+    recording = await transcribed(product, otto.client, sound)
+    where = f"{URL}/{recording.id}"
+    assert len(bucket.keys() - before) == 3, "the sound and two voices"
+    assert [path for path in (product.folder / "recordings").rglob("*") if path.is_file()] == []
+    assert (recording.duration_ms, recording.codec) == (8_000, "pcm_s16le")
+
+    part = await otto.client.get(f"{where}/audio", headers={"Range": "bytes=-1000"})
+    assert (part.status_code, part.content) == (206, sound[-1000:])
+    speakers = (await otto.client.get(f"{where}/speakers")).json()
+    voices = [await otto.client.get(f"{where}/speakers/{each['label']}/sample") for each in speakers]
+    assert [(voice.status_code, voice.content[:4]) for voice in voices] == [(200, b"RIFF")] * 2
+
+    removed = await otto.client.delete(where)
+    assert (removed.json()["files_deleted"], removed.json()["files_pending"]) == (3, 0)
+    assert bucket.keys() == before
+    assert bucket.unfinished() == []
+
+
+async def test_what_a_worker_puts_into_the_bucket_after_its_recording_went_is_removed(
+    product: Product, people: People, bucket: Bucket, tmp_path: Path
+) -> None:
+    otto, before = await people.operator(), bucket.keys()
+    recording = await transcribed(product, otto.client, files.wav(seconds=8, seed=5))
+    async with product.db.transaction() as session:
+        # As if another worker were at it once more.
+        await (await session.connection()).execute(
+            text("update recordings set attempts = 2, claimed_until = now() + interval '1 hour'")
+        )
+    await otto.client.delete(f"{URL}/{recording.id}")
+    late = tmp_path / "late.wav"
+    late.write_bytes(files.wav(seconds=1))
+    await open_storage(product.config).put(voice_key(recording, 2), late)
+    assert len(bucket.keys() - before) == 1
+    async with product.db.transaction() as session:
+        await (await session.connection()).execute(
+            text("update removed_files set until = now(), next_attempt_at = now()")
+        )
+    assert await tasks.remove_recording_files(product.runtime) == {"files": 1, "files_left": 0, "work_folders": 0}
+    assert bucket.keys() == before
+
+
+async def test_an_upload_that_breaks_off_leaves_no_parts_in_the_bucket(
+    product: Product, people: People, bucket: Bucket
+) -> None:
+    vera, before = await people.viewer(), bucket.keys()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield files.wav(seconds=3)
+        while True:
+            yield b"\1" * 1_000_000
+            await asyncio.sleep(0.01)
+
+    async def has_parts() -> bool:
+        return await asyncio.to_thread(bucket.unfinished) != []
+
+    async def has_none() -> bool:
+        return not await has_parts()
+
+    sending = asyncio.create_task(vera.client.post(URL, content=endless()))
+    await eventually(has_parts)
+    sending.cancel()
+    await eventually(has_none)
+    assert bucket.keys() == before
 
 
 async def test_what_is_refused_leaves_nothing_in_the_bucket(product: Product, bucket: Bucket) -> None:

@@ -146,7 +146,7 @@ async def test_what_is_surely_no_recording_is_refused_at_once(bench: Bench, cont
     assert (answer.status_code, answer.json()["code"]) == (422, code)
     assert bench.files() == []
     assert await bench.uploads() == []
-    assert bench.product.sent == []
+    assert bench.product.sent.named("probe_recording") == []
     async with bench.product.db.transaction() as session:
         assert (await quotas.standing(session, vera.id)).reserved_files == 0
 
@@ -204,6 +204,21 @@ async def test_many_clients_with_the_same_file_at_once_make_one_recording(bench:
     assert bench.files() == [recording.blob_key]
     async with bench.product.db.transaction() as session:
         assert (await quotas.standing(session, vera.id)).reserved_files == 1
+
+
+async def test_the_same_file_with_other_options_says_so_and_changes_nothing(bench: Bench, sound: bytes) -> None:
+    vera = await bench.people.viewer()
+    first = (await vera.client.post(URL, content=sound, params={"language": "en"})).json()
+    assert (first["duplicate"], first["other_options"]) == (False, False)
+    same = (await vera.client.post(URL, content=sound, params={"language": "en"})).json()
+    assert (same["duplicate"], same["other_options"]) == (True, False)
+    other = await vera.client.post(URL, content=sound, params={"language": "fr"})
+    assert (other.status_code, other.json()["duplicate"], other.json()["other_options"]) == (200, True, True)
+    assert [row.options for row in await bench.recordings()] == [{"language": "en"}]
+    (row,) = await bench.recordings()
+    await bench.change(row.id, state=RecordingState.READY)
+    again = await vera.client.post(f"{URL}/{row.id}/transcribe", json={"language": "fr"})
+    assert (again.status_code, again.json()["state"]) == (202, "fetched")
 
 
 @pytest.mark.parametrize("state", [RecordingState.FAILED, RecordingState.CANCELLED])
@@ -328,3 +343,9 @@ async def test_a_storage_that_cannot_be_written_is_told_as_such(bench: Bench, so
     assert "Retry-After" in answer.headers
     bench.product.config.recordings.storage.folder.unlink()
     assert (await vera.client.post(URL, content=sound)).status_code == 201
+
+
+async def test_a_form_whose_boundary_is_too_long_is_refused(bench: Bench) -> None:
+    form = {"Content-Type": f"multipart/form-data; boundary={'x' * 257}"}
+    answer = await bench.product.client.post(URL, content=b"--x\r\n", headers=form)
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_form")

@@ -296,3 +296,19 @@ async def test_anybody_may_ask_what_the_server_knows(bench: Bench) -> None:
         *("creation", "creation-with-upload", "expiration", "checksum", "termination")
     }
     assert answer.headers["Tus-Max-Size"] == "2048000000"
+
+
+def latin(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """As HTTP/1.1 may carry them."""
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+
+async def test_headers_outside_of_ascii_are_refused(bench: Bench) -> None:
+    vera = await bench.people.viewer()
+    named = latin(TUS | {"Upload-Length": "10", "Upload-Metadata": "filename éééé"})
+    answer = await vera.client.post(URL, headers=named)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    where = await begin(vera, 10)
+    part = latin(PART | {"Upload-Offset": "0", "Upload-Checksum": "sha1 éééé"})
+    answer = await vera.client.patch(where, content=b"12345", headers=part)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
