@@ -40,6 +40,8 @@ from backend.ops import metrics
 from backend.ops import routes as ops
 from backend.ops.access import SignInRequired, ask_to_sign_in
 from backend.ops.context import FOLDER, Refusal, show_refusal
+from backend.ops.shared import LinkRefusal
+from backend.ops.shared import show_refusal as show_link_refusal
 from backend.queues import api as queues_api
 from backend.queues import letters_api
 from backend.quotas import api as quotas_api
@@ -105,7 +107,7 @@ def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
 
     offer_kinds()
     offer_notifications()
-    app = DescribedApi(title="Beatline", version="0.1.0", lifespan=lifespan)
+    app = DescribedApi(title="Beatline", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
     app.state.config = config
     app.state.storage = open_storage(config)
     # Inside of what gives requests their ids.
@@ -121,6 +123,7 @@ def create_app(config: Config, *, send: Sender = send_task) -> FastAPI:
     app.include_router(ops.router)
     app.exception_handler(SignInRequired)(ask_to_sign_in)
     app.exception_handler(Refusal)(show_refusal)
+    app.exception_handler(LinkRefusal)(show_link_refusal)
     return app
 
 

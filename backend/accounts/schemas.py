@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from backend.accounts.passwords import LONGEST
+from backend.core.instants import Instant
 from backend.core.principal import Role, Scope
 
 # Names of what is not a person, as it stands in `created_by` and the like.
@@ -26,12 +27,6 @@ def _text(secret: SecretStr) -> SecretStr:
     except UnicodeEncodeError:
         raise ValueError("holds half of a surrogate pair, which is no text") from None
     return secret
-
-
-def _in_range(at: datetime) -> datetime:
-    if not 1970 <= at.year <= 9000:
-        raise ValueError("must be from the year 1970 to 9000")
-    return at
 
 
 # No @: whoever signs in may give either the name or the e-mail address.
@@ -54,7 +49,6 @@ KeyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]
 # Whatever is sent as a password is never shown, not even by a fault's text.
 Given = Annotated[SecretStr, Field(min_length=1, max_length=_LONGEST_GIVEN), AfterValidator(_text)]
 Password = Annotated[SecretStr, Field(max_length=LONGEST), AfterValidator(_text)]
-Instant = Annotated[AwareDatetime, AfterValidator(_in_range)]
 
 
 class _Wish(BaseModel):

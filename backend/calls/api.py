@@ -3,7 +3,6 @@
 import hmac
 import logging
 import re
-from datetime import datetime
 from pathlib import PurePath
 from typing import Annotated
 from uuid import UUID
@@ -31,6 +30,7 @@ from backend.calls.schemas import (
 from backend.calls.states import CallStatus, ScheduledCallStatus
 from backend.calls.telephony.base import BadSignature, Telephony
 from backend.core.errors import Invalid, TooLarge, Unauthorized
+from backend.core.instants import Instant
 from backend.core.paging import Page
 from backend.core.web import ConfigDep, DatabaseDep, Operator, SessionDep, Viewer, bearer
 
@@ -131,13 +131,11 @@ async def list_calls(
     session: SessionDep,
     status: CallStatus | None = None,
     customer_id: UUID | None = None,
-    since: datetime | None = None,
+    since: Instant | None = None,
     cursor: str | None = None,
     limit: Limit = 50,
 ) -> Page[CallSummary]:
     """Calls, newest first."""
-    if since is not None and since.tzinfo is None:
-        raise Invalid("since: give an offset, such as 2026-11-21T10:00:00Z")
     return await calls.list_calls(
         session, status=status, customer_id=customer_id, since=since, cursor=cursor, limit=limit
     )

@@ -4,9 +4,10 @@ from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from backend.calls.states import CallStatus, ScheduledCallStatus
+from backend.core.instants import Instant
 
 
 class _Body(BaseModel):
@@ -162,7 +163,7 @@ class AgentEvent(_Body):
         | None
     ) = None
     note: str = Field(default="", max_length=2000)
-    callback_at: AwareDatetime | None = None
+    callback_at: Instant | None = None
 
 
 class DoNotCallCreate(_Body):

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import compile_path
@@ -225,6 +225,12 @@ async def _database_error(_: Request, fault: Exception) -> Response:
     if isinstance(fault, DBAPIError) and str(getattr(fault.orig, "sqlstate", "")).startswith(_DATA_EXCEPTION):
         log.warning("refused by the database: %s", fault.orig)
         return problem(422, "invalid", "The request holds what cannot be stored, such as the character U+0000.")
+    if isinstance(fault, StatementError) and isinstance(fault.orig, (OverflowError, ValueError)):
+        # asyncpg could not write a value down: an instant that leaves the calendar in UTC, a number beyond its column.
+        log.warning("cannot be written to the database: %s", fault.orig)
+        return problem(
+            422, "invalid", "The request holds what cannot be stored, such as an instant beyond the calendar."
+        )
     if not is_outage(fault):
         raise fault
     log.warning("database away: %s", type(fault).__name__)

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
-from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from backend.celery_app import QUEUE_LIMITS
 from backend.config import Config
@@ -15,6 +15,7 @@ from backend.core.clock import utc_now
 from backend.core.db import Database, Session
 from backend.core.dead_letters import Kind
 from backend.core.errors import AppError, Invalid, Unavailable
+from backend.core.instants import Instant
 from backend.core.web import ConfigDep, DatabaseDep, SessionDep
 from backend.ops.access import Operator
 from backend.ops.context import Back, render
@@ -172,7 +173,7 @@ async def requeue(
     db: DatabaseDep,
     actor: Operator,
     ids: IdsOfForm,
-    before: Annotated[AwareDatetime, Form()],
+    before: Annotated[Instant, Form()],
     back: Back = _HERE,
 ) -> Response:
     """Each once: what has ended again since `before`, when the page was made, is left alone by a second click."""
@@ -231,7 +232,7 @@ async def requeue_all(
     wanted: Filters,
     actor: Operator,
     key: Annotated[UUID, Form()],
-    before: Annotated[AwareDatetime, Form()],
+    before: Annotated[Instant, Form()],
     per_second: Annotated[str, Form(max_length=20)] = _PER_SECOND,
 ) -> Response:
     """A task sends them, oldest first, at that pace; `key` and `before` are the page's own, so that a double click starts one."""

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Query, Response
 
 from backend.core.clock import utc_now
 from backend.core.dead_letters import Kind
+from backend.core.instants import Instant
 from backend.core.paging import Page
 from backend.core.web import ConfigDep, DatabaseDep, OperatorDep, SessionDep, Viewer
 from backend.queues import service as queues
 from backend.queues.api import IdempotencyKey, answer
-from backend.queues.schemas import Instant, LetterFilter, LetterRead, LetterSummary, Requeue, TaskSent, Word
+from backend.queues.schemas import LetterFilter, LetterRead, LetterSummary, Requeue, TaskSent, Word
 from backend.queues.states import LetterState
 
 router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"], dependencies=[Viewer])

@@ -4,22 +4,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from backend.core.dead_letters import Incomplete, Kind
+from backend.core.instants import Instant
 from backend.queues.states import LetterState, TaskState
 
 Word = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
 
-
-def _in_range(at: datetime) -> datetime:
-    if not 1970 <= at.year <= 9000:
-        raise ValueError("must be from the year 1970 to 9000")
-    return at
-
-
-# PostgreSQL's instants reach further, Python's conversions between zones do not.
-Instant = Annotated[AwareDatetime, AfterValidator(_in_range)]
 
 # A paced requeue is one task, which must end within its queue's time limit.
 _LONGEST_REQUEUE = 3_000

@@ -43,7 +43,16 @@ async def test_calls_can_be_filtered(product: Product) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [{"limit": "0"}, {"limit": "501"}, {"status": "odd"}, {"cursor": "odd"}, {"since": "2026-11-21T10:00:00"}]
+    "query",
+    [
+        {"limit": "0"},
+        {"limit": "501"},
+        {"status": "odd"},
+        {"cursor": "odd"},
+        {"since": "2026-11-21T10:00:00"},
+        {"since": "9999-12-31T23:59:59-12:00"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+    ],
 )
 async def test_a_malformed_query_names_the_field(product: Product, query: dict[str, str]) -> None:
     answer = await product.client.get("/api/calls", params=query)
