@@ -60,14 +60,17 @@ class ObjectStorage:
         check_key(key)
         digest, size = hashlib.sha256(), 0
         # Not put_async with an iterator: it waits for Python on the library's own threads, and a source that fails blocks them.
-        with _explained(key):
-            async with obstore.open_writer_async(
-                self._store, key, buffer_size=_PART, max_concurrency=_AT_ONCE
-            ) as writer:
-                async for chunk in gathered(chunks):
-                    digest.update(chunk)
-                    size += len(chunk)
-                    await writer.write(chunk)
+        try:
+            with _explained(key):
+                async with obstore.open_writer_async(
+                    self._store, key, buffer_size=_PART, max_concurrency=_AT_ONCE
+                ) as writer:
+                    async for chunk in gathered(_told_apart(chunks)):
+                        digest.update(chunk)
+                        size += len(chunk)
+                        await writer.write(chunk)
+        except _SourceFault as fault:
+            raise fault.what from fault
         return Blob(key=key, size_bytes=size, sha256=digest.hexdigest())
 
     async def local(self, key: str, folder: Path) -> Path:
@@ -116,6 +119,22 @@ class ObjectStorage:
 
     async def tidy(self, age: timedelta) -> int:  # noqa: ARG002 - the Protocol's; the bucket's lifecycle rule does it
         return 0
+
+
+class _SourceFault(Exception):
+    """What the source of a blob raised, on its way past the explanation of the store's own errors."""
+
+    def __init__(self, what: OSError) -> None:
+        super().__init__(str(what))
+        self.what = what
+
+
+async def _told_apart(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except OSError as fault:
+        raise _SourceFault(fault) from fault
 
 
 @contextmanager

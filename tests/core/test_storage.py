@@ -13,6 +13,7 @@ from backend.core.errors import TransientError
 from backend.core.object_storage import ObjectStorage
 from backend.core.storage import FolderStorage, Storage, StorageFull, join
 from tests.fixtures.object_store import Bucket, object_store
+from tests.fixtures.small_disk import small_disk
 
 BIG = os.urandom(1 << 20) * 20
 
@@ -40,10 +41,10 @@ async def _in_pieces(content: bytes, size: int = 60_000) -> AsyncIterator[bytes]
         yield content[start : start + size]
 
 
-async def _breaking(content: bytes) -> AsyncIterator[bytes]:
+async def _breaking(content: bytes, fault: Exception | None = None) -> AsyncIterator[bytes]:
     async for chunk in _in_pieces(content):
         yield chunk
-    raise Broken
+    raise fault or Broken
 
 
 async def content(storage: Storage, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -83,6 +84,14 @@ async def test_a_source_that_breaks_off_stores_nothing_and_says_why_in_its_own_w
 ) -> None:
     with pytest.raises(Broken):
         await storage.write("broken", _breaking(BIG[:size]))
+    assert await storage.size("broken") is None
+
+
+@pytest.mark.parametrize("fault", [TimeoutError("database"), ConnectionResetError("sender"), OSError(5, "disk")])
+async def test_the_storage_is_not_blamed_for_its_source(storage: Storage, fault: OSError) -> None:
+    with pytest.raises(type(fault)) as raised:
+        await storage.write("broken", _breaking(BIG[:100], fault))
+    assert raised.value is fault
     assert await storage.size("broken") is None
 
 
@@ -246,12 +255,8 @@ async def test_a_folder_tells_how_much_room_there_is_also_before_it_exists(tmp_p
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""
-    folder = tmp_path / "full"
-    folder.mkdir()
-    if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=1m none {folder} 2>/dev/null") != 0:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    os.system(f"umount {folder}")
+    with small_disk(tmp_path / "full", "1m"):
+        yield tmp_path / "full"
 
 
 async def test_a_full_disk_is_told_as_such_and_the_half_file_is_removed(full: Path) -> None:
