@@ -1,5 +1,6 @@
 """The compose files: what scales, and the production shape."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ def test_the_load_balancer_alone_is_published() -> None:
     configuration = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
     assert "listen 8080;" in configuration
     assert "server api:8000;" in configuration
+    # What people search for stands in the query, which `combined` and `$request` would write down.
+    (form,) = re.findall(r"log_format without_query (.*?);", configuration, re.DOTALL)
+    assert "$uri" in form
+    assert not {"$request", "$request_uri", "$args"} & set(re.findall(r"\$\w+", form))
+    assert re.findall(r"access_log (.*?);", configuration) == ["/dev/stdout without_query", "off"]
 
 
 @pytest.mark.parametrize("service", ["rabbitmq", "flower"])
