@@ -8,10 +8,17 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from backend.core.db import Session
-from backend.core.errors import Invalid
+from backend.core.errors import Invalid, Unavailable
 from backend.core.principal import Principal
 from backend.recordings import access
-from backend.recordings.repository.transcripts import MATCH_ENDS, MATCH_STARTS, Place, TranscriptRepository
+from backend.recordings.repository.transcripts import (
+    MATCH_ENDS,
+    MATCH_STARTS,
+    SEARCH_SECONDS,
+    Place,
+    TooSlow,
+    TranscriptRepository,
+)
 from backend.recordings.schemas import SearchHit, SearchPage, SnippetPart
 
 _MARKS = re.compile(f"[{MATCH_STARTS}{MATCH_ENDS}]")
@@ -29,11 +36,20 @@ async def search(
     """Segments that match, the newest recording's first; `only`: within one recording.
 
     The syntax is that of PostgreSQL's websearch_to_tsquery: words (all of them, in any order), "a phrase", `or`, -without. Anything
-    else is taken as words; nothing is a mistake. Words are compared by their stems in the language of the recording.
+    else is taken as words; nothing is a mistake. Words are compared by their stems in the language of the recording. Unavailable
+    (503, `search_too_slow`) where it takes longer than SEARCH_SECONDS.
     """
-    rows = await TranscriptRepository(session).search(
-        access.viewer(principal), query, only=only, after=_place(cursor), limit=limit + 1
-    )
+    place = _place(cursor)
+    try:
+        rows = await TranscriptRepository(session).search(
+            access.viewer(principal), query, only=only, after=place, limit=limit + 1
+        )
+    except TooSlow as fault:
+        raise Unavailable(
+            f"q: the search took longer than {SEARCH_SECONDS} s; add a rarer word, or search in one recording",
+            code="search_too_slow",
+            retry_after=10,
+        ) from fault
     hits = [
         SearchHit(
             recording_id=row["recording_id"],

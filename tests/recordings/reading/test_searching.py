@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from backend.recordings.languages import SEARCH_CONFIGS, search_config
 from backend.recordings.repository import transcripts
+from backend.recordings.repository.transcripts import TranscriptRepository, Viewer
 from tests.factories.recordings import at
 from tests.fixtures.people import Person
 from tests.recordings.reading.conftest import Library
@@ -151,7 +152,6 @@ async def test_the_index_answers_and_not_every_row(library: Library) -> None:
         values = {
             "query": "word777",
             "stems": "word777",
-            "configs": list(SEARCH_CONFIGS),
             "me": library.owner.id,
             "roles": [],
             "only": None,
@@ -166,11 +166,36 @@ async def test_the_index_answers_and_not_every_row(library: Library) -> None:
             "whole": "",
             "fragments": "",
         }
-        plan = (await connection.execute(text(f"explain {transcripts.SEARCH}"), values)).scalars().all()
-    assert any("ix_transcript_segments_search" in line for line in plan), "\n".join(plan)
+        explain = text(f"explain (analyze, timing off, summary off) {transcripts.SEARCH}")
+        plan = (await connection.execute(explain, values)).scalars().all()
+    (once,) = [line for line in plan if "ix_transcript_segments_search" in line]
+    assert "loops=1)" in once, "\n".join(plan)
     assert not any("Seq Scan on transcript_segments" in line for line in plan), "\n".join(plan)
     (hit,) = await hits(library.owner, "word777")
     assert hit["number"] == 777
+
+
+async def test_a_search_that_takes_too_long_is_given_up_and_says_so(library: Library) -> None:
+    await library.note(talk=talk("plum"))
+    async with library.db.transaction() as session:
+        await (await session.connection()).execute(text("lock table transcript_segments in access exclusive mode"))
+        answer = await library.owner.client.get("/api/recordings/search", params={"q": "plum"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "search_too_slow")
+    assert "add a rarer word" in answer.json()["detail"]
+    (_,) = await hits(library.owner, "plum")
+
+
+async def test_the_planner_never_forgets_the_words(library: Library) -> None:
+    """PostgreSQL may take a prepared statement's generic plan from its sixth execution on."""
+    await library.note(talk=talk("plum"))
+    viewer = Viewer(user_id=library.owner.id, roles=(), admin=False)
+    plans = """select sum(custom_plans) as custom, sum(generic_plans) as generic from pg_prepared_statements
+        where statement like '%ts_headline%' and statement not like '%pg_prepared_statements%'"""
+    async with library.db.transaction() as session:
+        for _ in range(7):
+            (_row,) = await TranscriptRepository(session).search(viewer, "plum", only=None, after=None, limit=5)
+        made = (await (await session.connection()).execute(text(plans))).one()
+    assert (made.custom, made.generic) == (7, 0)
 
 
 async def test_postgresql_knows_every_configuration(library: Library) -> None:
