@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.core.clock import utc_now
 from backend.core.db import is_outage
+from backend.core.durations import span
 from backend.core.errors import AppError
 from backend.core.principal import Role
 from backend.core.web import DatabaseDep
@@ -128,11 +129,21 @@ def render(
 
 
 def local(at: datetime | None, zone: str) -> str:
-    """An instant by the clock of `zone`, for people; in UTC where there is no such zone by now."""
+    """An instant by the clock of `zone`, for people, with the year where it is not this one.
+
+    In UTC where there is no such zone by now.
+    """
+    if at is None:
+        return ""
     try:
-        return at.astimezone(ZoneInfo(zone)).strftime("%d %b %H:%M:%S") if at else ""
+        return _dated(at.astimezone(ZoneInfo(zone)))
     except (ZoneInfoNotFoundError, ValueError):
-        return at.astimezone(UTC).strftime("%d %b %H:%M:%S UTC") if at else ""
+        return f"{_dated(at.astimezone(UTC))} UTC"
+
+
+def _dated(at: datetime) -> str:
+    this_year = at.year == utc_now().astimezone(at.tzinfo).year
+    return f"{at:%d %b %H:%M:%S}" if this_year else f"{at:%d %b %Y %H:%M:%S}"
 
 
 def wall(text: str | None) -> str:
@@ -144,8 +155,8 @@ def wall(text: str | None) -> str:
 
 
 def utc(at: datetime | None) -> str:
-    """An instant in UTC, for people."""
-    return f"{at.astimezone(UTC):%a %d %b %H:%M:%S}" if at else ""
+    """An instant in UTC, for people, with the year where it is not this one."""
+    return f"{at.astimezone(UTC):%a} {_dated(at.astimezone(UTC))}" if at else ""
 
 
 def seconds(value: float | None) -> str:
@@ -166,23 +177,6 @@ def day(at: datetime | None, zone: str) -> str:
     return f"{at.astimezone(ZoneInfo(zone)):%d %b %Y}" if at else ""
 
 
-def span(value: float | None) -> str:
-    """A duration in the largest two units that it fills."""
-    if value is None:
-        return ""
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
-    if value < 60:
-        return f"{value:.3g} s"
-    days, rest = divmod(round(value), 86_400)
-    hours, rest = divmod(rest, 3600)
-    minutes, left = divmod(rest, 60)
-    parts = [
-        f"{number} {unit}" for number, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (left, "s")) if number
-    ]
-    return " ".join(parts[:2])
-
-
 def ago(at: datetime | None) -> str:
     """How long ago an instant was."""
     if at is None:
@@ -201,6 +195,11 @@ def times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
+def number_of(count: float, noun: str) -> str:
+    """Such as `1 file`, `0 files`, `2.5 minutes`."""
+    return f"{count:.10g} {noun}{'' if count == 1 else 's'}"
+
+
 def pretty(value: Any) -> str:
     """JSON for people."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -217,6 +216,7 @@ templates.env.filters.update(
     ago=ago,
     words=words,
     times=times,
+    number_of=number_of,
     pretty=pretty,
 )
 # An idempotency key for a button.

@@ -12,10 +12,10 @@ from backend.core.errors import Conflict, Invalid, NotFound, TooMany
 from backend.core.principal import Principal
 from backend.core.web import ConfigDep, DatabaseDep, SessionDep, private
 from backend.ops.access import Viewer
-from backend.ops.context import Frames, render
+from backend.ops.context import Frames, number_of, render
 from backend.ops.flash import lead
 from backend.ops.forms import Errors, of_validation, typed
-from backend.ops.recordings import has_audio, page_of
+from backend.ops.recordings import has_audio, is_played, page_of
 from backend.recordings.api.audio import StorageDep
 from backend.recordings.keeping import removing
 from backend.recordings.library import editing, managing, reading, sharing
@@ -38,13 +38,15 @@ def _path(recording_id: UUID) -> str:
 
 @router.post("", dependencies=[private("title")])
 async def update(request: Request, db: DatabaseDep, principal: Viewer, recording_id: UUID) -> Response:
-    """Title, and with whom it is shared."""
+    """Title, an empty one being that of the summary, and with whom it is shared."""
     values = await typed(request)
     wish: dict[str, Any] = {"title": values.get("title", "")}
     if "shared_role" in values:
         wish["shared_role"] = values["shared_role"] or None
     try:
         async with db.transaction() as session:
+            if not wish["title"].strip():
+                wish["title"] = await reading.title_of(session, recording_id, principal)
             await editing.update_recording(session, recording_id, RecordingUpdate.model_validate(wish), principal)
     except ValidationError as fault:
         return lead(_path(recording_id), _problem(fault), good=False)
@@ -100,7 +102,7 @@ async def _segment_page(
         raise NotFound(f"recording {recording_id} has no segment {number}")
     context = {
         "recording": recording,
-        "has_audio": has_audio(recording),
+        "heard": has_audio(recording) and is_played(recording.codec, recording.filename),
         "segment": segment,
         "values": values or {"text": segment.text, "speaker": segment.speaker or ""},
         "errors": errors or {},
@@ -130,9 +132,10 @@ async def edit(
 ) -> Response:
     """What was there before is kept. Where somebody has changed it since, nothing happens; what was typed is in the form."""
     values = await typed(request)
-    wish = {"version": values.get("version", ""), "text": values.get("text", "")}
-    if values.get("speaker"):
-        wish["speaker"] = values["speaker"]
+    # Of a recording without speakers there is no such field; an empty one is nobody who is known.
+    wish: dict[str, Any] = {"version": values.get("version", ""), "text": values.get("text", "")}
+    if "speaker" in values:
+        wish["speaker"] = values["speaker"] or None
     status, errors = 422, {}
     try:
         async with db.transaction() as session:
@@ -226,6 +229,8 @@ async def delete(
         gone = await removing.remove(db, storage, recording_id, principal, config=config)
     except NotFound:
         return lead("/ops/recordings", "It is deleted already.")
-    words = f", its {gone.segments} segments and {gone.shares} links" if gone.transcript else ""
+    words = (
+        f", its {number_of(gone.segments, 'segment')} and {number_of(gone.shares, 'link')}" if gone.transcript else ""
+    )
     files = f" {gone.files_pending} of its files follow within minutes." if gone.files_pending else ""
     return lead("/ops/recordings", f"Deleted: the recording{words}.{files}")

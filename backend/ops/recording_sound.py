@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from backend.core.web import ConfigDep, DatabaseDep, SessionDep
 from backend.ops.access import Viewer
 from backend.ops.context import Frames, render
-from backend.ops.recordings import is_film
+from backend.ops.recordings import is_film, is_played
 from backend.recordings.api.audio import StorageDep, answer
 from backend.recordings.api.recordings import file_of
 from backend.recordings.library import reading
@@ -40,16 +40,21 @@ async def show_player(
     context = {
         "base": base,
         "source": f"{base}/sample?{urlencode({'label': label})}" if label else f"{base}/audio",
+        "back": f"{base}/player" if label else "",
         "at": at,
         "play": bool(label) or (play and at is not None),
         # Browsers show captions beneath a picture alone.
         "film": is_film(recording) and not label,
+        # The voices are ours to choose.
+        "played": bool(label) or is_played(recording.codec, recording.filename),
+        "codec": recording.codec,
         "captions": recording.transcript is not None,
         "language": recording.transcript.language if recording.transcript else None,
     }
     return render(request, "recording_player.html", context, frames=Frames.INSIDE)
 
 
+@router.head("/audio")
 @router.get("/audio")
 async def send_audio(
     db: DatabaseDep, principal: Viewer, storage: StorageDep, request: Request, recording_id: UUID
@@ -59,6 +64,7 @@ async def send_audio(
     return await answer(request, storage, sound)
 
 
+@router.head("/sample")
 @router.get("/sample")
 async def send_sample(
     db: DatabaseDep,

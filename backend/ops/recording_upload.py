@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
@@ -18,7 +17,9 @@ from backend.ops.context import render
 from backend.ops.flash import lead
 from backend.ops.forms import Errors
 from backend.ops.recordings import own_standing
-from backend.recordings.api.sending import IntakeDep, NoRoom, body, told
+from backend.quotas import service as quotas
+from backend.quotas.service import QuotaExceeded
+from backend.recordings.api.sending import IntakeDep, NoRoom, body, sizes_in_form, told
 from backend.recordings.uploads import resumable as uploads
 from backend.recordings.uploads.forms import Form
 from backend.recordings.uploads.incoming import ClientGone
@@ -31,7 +32,7 @@ _FIELDS = ("title", "language", "speakers", "hints", "backend")
 # A browser shows an answer only once it has sent everything. Of a file that is refused so much more is read, and thrown away.
 _DRAINED, _DRAIN_SECONDS = 256_000_000, 60.0
 
-_LANGUAGES = (
+LANGUAGES = (
     ("", "found out by itself"),
     ("ar", "Arabic"),
     ("bn", "Bengali"),
@@ -72,7 +73,7 @@ _LANGUAGES = (
     ("ur", "Urdu"),
     ("vi", "Vietnamese"),
 )
-_SPEAKERS = (
+SPEAKERS = (
     ("", "found out by itself"),
     ("1", "one: a note"),
     *((str(number), str(number)) for number in range(2, 11)),
@@ -95,23 +96,24 @@ async def _page(
     errors: Errors | None = None,
     status: int = 200,
 ) -> Response:
-    limits, given = config.recordings.uploads, values or {}
+    limits, given, standing = config.recordings.uploads, values or {}, await own_standing(session, principal)
     context = {
         "values": {name: given.get(name, "") for name in _FIELDS},
         "errors": errors or {},
         "first_fault": next(iter(errors or {}), None),
-        "languages": _LANGUAGES,
-        "speakers": _SPEAKERS,
-        "backends": _backends(config),
+        "languages": LANGUAGES,
+        "speakers": SPEAKERS,
+        "backends": backends(config),
         "most_mb": limits.max_bytes // 1_000_000,
         "most_minutes": round(limits.max_seconds / 60),
-        "standing": await own_standing(session, principal),
+        "standing": standing,
+        "used_up": _used_up(fault) if standing and (fault := quotas.refusal(standing)) else "",
         "zone": config.timezone,
     }
     return render(request, "recording_form.html", context, status=status)
 
 
-def _backends(config: Config) -> list[tuple[str, str]]:
+def backends(config: Config) -> list[tuple[str, str]]:
     """Those that are set up."""
     if not config.recordings.openai.api_key:
         return []
@@ -130,7 +132,7 @@ async def upload(
     try:
         form = Form(request.headers.get("Content-Type", ""), chunks)
         with told():
-            outcome = await _received(intake, principal, form)
+            outcome = await _received(intake, principal, form, sizes_in_form(request))
     except (Invalid, TooLarge, TooMany, NoRoom) as fault:
         await _drain(chunks)
         values = form.fields if form is not None else {}
@@ -138,13 +140,14 @@ async def upload(
             return await _page(
                 request, session, config, principal, values=values, errors=_errors(fault), status=fault.status
             )
-    return _led(outcome.recording.id, duplicate=outcome.duplicate)
+    return _led(outcome)
 
 
-async def _received(intake: IntakeDep, principal: Principal, form: Form) -> Outcome:
+async def _received(intake: IntakeDep, principal: Principal, form: Form, sizes: range | None) -> Outcome:
     await form.begin()
     fields: dict[str, Any] = {name: form.fields.get(name, "").strip() for name in _FIELDS}
-    return await uploads.receive(intake, principal, read_wish({"filename": form.filename} | fields), aiter(form))
+    wish = read_wish({"filename": form.filename} | fields)
+    return await uploads.receive(intake, principal, wish, aiter(form), sizes=sizes)
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
@@ -157,16 +160,24 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
                     return
 
 
+def _used_up(fault: QuotaExceeded) -> str:
+    then = " An administrator may raise it." if fault.in_vain else ""
+    return f"{fault.why[:1].upper()}{fault.why[1:]}.{then}"
+
+
 def _errors(fault: AppError) -> Errors:
     """Beside the field that was wrong; else beside the file, which has to be chosen again anyway."""
+    if isinstance(fault, QuotaExceeded):
+        # When the next day begins stands below, by the clock of the page.
+        return {"file": _used_up(fault)}
     listed = {each["field"]: each["problem"] for each in fault.extra.get("errors", ())}
     named = {name: text.removeprefix("Value error, ") for name, text in listed.items() if name in _FIELDS}
     return named or {"file": f"{fault.detail[:1].upper()}{fault.detail[1:].rstrip('.')}."}
 
 
-def _led(recording_id: UUID, *, duplicate: bool) -> Response:
-    if duplicate:
-        return lead(f"/ops/recordings/{recording_id}", "You had uploaded this file before: here it is.")
-    return lead(
-        f"/ops/recordings/{recording_id}", "It is here. What is said in it follows; you need not wait on this page."
-    )
+def _led(outcome: Outcome) -> Response:
+    here = f"/ops/recordings/{outcome.recording.id}"
+    if outcome.duplicate:
+        otherwise = " For what you have chosen now, have it transcribed again." if outcome.other_options else ""
+        return lead(here, f"You had uploaded this file before: here it is.{otherwise}")
+    return lead(here, "It is here. What is said in it follows; you need not wait on this page.")

@@ -1,17 +1,17 @@
 """The pages of recordings: the list, what was said anywhere, one recording, deleting it."""
 
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from backend.config import Config
-from backend.core.db import Session
+from backend.core.db import Database, Session
 from backend.core.errors import Forbidden
 from backend.core.principal import Principal, Role
-from backend.core.web import ConfigDep, SessionDep
+from backend.core.web import ConfigDep, DatabaseDep, SessionDep
 from backend.ops.access import Viewer
 from backend.ops.context import Frames, local, render
 from backend.ops.flash import lead
@@ -30,6 +30,14 @@ from backend.recordings.schemas import (
     ShareMade,
     SpeakerRead,
 )
+from backend.recordings.sound.unreadable import (
+    DrmAudio,
+    EmptyAudio,
+    EncryptedAudio,
+    NoAudioStream,
+    NotAudio,
+    UnreadableAudio,
+)
 
 router = APIRouter(prefix="/recordings")
 
@@ -38,6 +46,13 @@ _ROWS = 50
 PART = 1_000
 _COLOURS = 8
 _FILMS = {".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
+# What Chromium and Firefox play: https://developer.mozilla.org/docs/Web/Media/Guides/Formats
+_PLAYED = {"aac", "flac", "mp3", "opus", "vorbis", "pcm_alaw", "pcm_mulaw"}
+_PLAYED |= {"pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le"}
+_NOT_OPENED = {".aif", ".aifc", ".aiff", ".au", ".caf", ".snd", ".w64"}
+# There is nothing to hear in it; the same attempt ends in the same way.
+_SOUNDLESS = {kind.code for kind in (EmptyAudio, NotAudio, NoAudioStream, DrmAudio, EncryptedAudio)}
+_HOPELESS = {kind.code for kind in UnreadableAudio.__subclasses__()}
 _WORDS: TypeAdapter[str] = TypeAdapter(SearchText)
 _OPEN = {RecordingState.REGISTERED, RecordingState.FETCHED, RecordingState.TRANSCRIBING}
 
@@ -50,12 +65,14 @@ ROLES = {
 KEEP_DAYS = (7, 30, 90, 365, 1095)
 SHARE_HOURS = {24: "a day", 168: "a week", 720: "30 days", 8760: "a year"}
 
+# Of those that wait for a worker, too.
+_UNDER_WAY = "open"
 _VIEWS: tuple[tuple[str, dict[str, str]], ...] = (
     ("all", {}),
     ("mine", {"whose": "mine"}),
     ("notes", {"kind": "note"}),
     ("calls", {"kind": "call"}),
-    ("under way", {"state": "transcribing"}),
+    ("under way", {"state": _UNDER_WAY}),
     ("failed", {"state": "failed"}),
 )
 
@@ -68,14 +85,15 @@ async def show_recordings(
     principal: Viewer,
     whose: str = "",
     kind: RecordingKind | None = None,
-    state: RecordingState | None = None,
+    state: RecordingState | Literal["open"] | None = None,
     cursor: str | None = None,
 ) -> Response:
     """Those that exist for who looks, newest first; refreshes itself while one on the first page is under way."""
+    states = _OPEN if state == _UNDER_WAY else {state} if isinstance(state, RecordingState) else None
     page = await reading.list_recordings(
-        session, principal, state=state, kind=kind, mine=whose == "mine", cursor=cursor, limit=_ROWS
+        session, principal, states=states, kind=kind, mine=whose == "mine", cursor=cursor, limit=_ROWS
     )
-    of = {"whose": whose, "kind": kind.value if kind else "", "state": state.value if state else ""}
+    of = {"whose": whose, "kind": kind.value if kind else "", "state": str(state) if state else ""}
     context = {
         "recordings": page.items,
         "next_cursor": page.next_cursor,
@@ -97,20 +115,53 @@ async def _own_retention(session: Session, principal: Principal, config: Config)
     return await retention.read_retention(session, principal.user_id, RecordingKind.NOTE, config=config)
 
 
+class _Unconfirmed(Exception):
+    """So many notes would go, and nobody has said that they may."""
+
+    def __init__(self, kept: RetentionRead) -> None:
+        super().__init__(f"{kept.due_now} would go")
+        self.kept = kept
+
+
 @router.post("/keeping")
 async def keep(
-    session: SessionDep, config: ConfigDep, principal: Viewer, days: Annotated[str, Form()] = ""
+    request: Request,
+    db: DatabaseDep,
+    config: ConfigDep,
+    principal: Viewer,
+    days: Annotated[str, Form()] = "",
+    confirmed: Annotated[bool, Form()] = False,
 ) -> Response:
-    """For how long one's own notes are kept from now on; empty is what the installation says."""
+    """For how long one's own notes are kept from now on; empty is what the installation says. Asks first where some would go."""
     if principal.user_id is None:
         raise Forbidden("the service key has no notes of its own", code="user_needed")
     try:
         wish = RetentionUpdate.model_validate({"days": days or None})
     except ValidationError as fault:
         return lead("/ops/recordings#keeping", f"Days: {_problem(fault)}", good=False)
-    kept = await retention.set_retention(session, principal.user_id, wish, principal=principal, config=config)
-    due = f" {kept.due_now} of them go with the next cleaning." if kept.due_now else ""
+    try:
+        kept = await _kept(db, config, principal, wish, confirmed=confirmed)
+    except _Unconfirmed as fault:
+        context = {"kept": fault.kept, "days": days, "words": _for_days(fault.kept.days)}
+        return render(request, "recordings_keeping.html", context)
+    due = (
+        f" {kept.due_now} of them {'goes' if kept.due_now == 1 else 'go'} with the next cleaning."
+        if kept.due_now
+        else ""
+    )
     return lead("/ops/recordings#keeping", f"Your notes are kept {_for_days(kept.days)}.{due}")
+
+
+async def _kept(
+    db: Database, config: Config, principal: Principal, wish: RetentionUpdate, *, confirmed: bool
+) -> RetentionRead:
+    async with db.transaction() as session:
+        owner_id = retention.own(principal)
+        kept = await retention.set_retention(session, owner_id, wish, principal=principal, config=config)
+        if kept.due_now and not confirmed:
+            # Nothing is changed.
+            raise _Unconfirmed(kept)
+    return kept
 
 
 def _for_days(days: int) -> str:
@@ -204,6 +255,9 @@ async def page_of(
         "recording": recording,
         "has_audio": has_audio(recording),
         "film": is_film(recording),
+        "played": is_played(recording.codec, recording.filename),
+        "soundless": recording.error_code in _SOUNDLESS,
+        "hopeless": recording.error_code in _HOPELESS,
         "segments": segments[:PART],
         "after": after,
         "next_part": segments[PART - 1].number if len(segments) > PART else None,
@@ -229,6 +283,11 @@ def has_audio(recording: RecordingDetail) -> bool:
 def is_film(recording: RecordingDetail) -> bool:
     """Whether there may be something to see; a .webm is a voice note more often than not."""
     return PurePath(recording.filename or "").suffix.lower() in _FILMS
+
+
+def is_played(codec: str | None, name: str | None) -> bool:
+    """Whether most browsers play sound of `codec` in a file of this name; what nobody has looked at yet is given a chance."""
+    return (codec is None or codec in _PLAYED) and PurePath(name or "").suffix.lower() not in _NOT_OPENED
 
 
 def places(speakers: list[SpeakerRead]) -> dict[str, int]:

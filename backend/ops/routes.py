@@ -12,6 +12,7 @@ from backend.ops import (
     people,
     queues,
     quotas,
+    recording_again,
     recording_changes,
     recording_sound,
     recording_upload,
@@ -57,6 +58,7 @@ _guarded.include_router(recording_upload.router)
 _guarded.include_router(recordings.router)
 _guarded.include_router(recording_sound.router)
 _guarded.include_router(recording_changes.router)
+_guarded.include_router(recording_again.router)
 # Before the schedules, whose {schedule_id} would take `new`.
 _guarded.include_router(schedule_form.router)
 _guarded.include_router(schedules.router)

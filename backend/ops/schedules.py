@@ -8,13 +8,14 @@ from fastapi import APIRouter, Form, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from backend.core.db import Session
+from backend.core.durations import span
 from backend.core.paging import Page
 from backend.core.web import SessionDep
 from backend.jobs import service as jobs
 from backend.jobs.run_schemas import AlertRead, RunSummary
 from backend.jobs.schemas import ScheduleRead, Search
 from backend.ops.access import Operator
-from backend.ops.context import Back, local, render, span
+from backend.ops.context import Back, local, render
 
 router = APIRouter(prefix="/schedules")
 

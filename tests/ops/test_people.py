@@ -46,6 +46,11 @@ async def test_the_list_shows_everybody_and_is_narrowed_down(product: Product, a
     assert "Nobody is like that" in page.text
 
 
+async def test_quotas_belong_to_people_in_the_navigation(admin: httpx.AsyncClient) -> None:
+    assert '<a href="/ops/people" aria-current="true">People' in (await admin.get("/ops/quotas")).text
+    assert '<a href="/ops/people" aria-current="page">People' in (await admin.get(PEOPLE)).text
+
+
 async def test_an_account_is_made_with_the_suggested_password(product: Product, admin: httpx.AsyncClient) -> None:
     form = fields((await admin.get(NEW)).text)
     assert re.fullmatch(r"(\w{4}-){3}\w{4}", str(form["password"]))

@@ -116,7 +116,7 @@ def test_one_sample_is_a_recording(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
-    with pytest.raises(EmptyAudio, match=r"empty\.wav is empty"), decoded(tmp_path / "empty.wav"):
+    with pytest.raises(EmptyAudio, match="the file is empty"), decoded(tmp_path / "empty.wav"):
         pass
 
 

@@ -102,9 +102,23 @@ def _with_names(groups: Iterable[tuple[str | None, list[_Piece]]]) -> Iterator[t
         else:
             at = group[0].start
             label = [_piece(part, at, at, glued=False) for part in f"{_short(name)}:".split()]
-            for part in _groups([*label, replace(group[0], glued=False), *group[1:]]):
+            for part in _evened([*label, replace(group[0], glued=False), *group[1:]], len(label)):
                 yield name, part
         before = name
+
+
+def _evened(pieces: list[_Piece], label: int) -> list[list[_Piece]]:
+    """The cues of a group that has grown by the `label` pieces at its start: two about even ones, not a full one and a word."""
+    parts = list(_groups(pieces))
+    if len(parts) != 2 or parts[0][-1].text.endswith(_ENDS):
+        return parts
+    cuts = [
+        at
+        for at in range(label + 1, len(pieces))
+        if all(len(_filled(half)) <= LINES for half in (pieces[:at], pieces[at:]))
+    ]
+    at = min(cuts, key=lambda cut: abs(_length(pieces[:cut]) - _length(pieces[cut:])), default=len(parts[0]))
+    return [pieces[:at], pieces[at:]]
 
 
 def _short(name: str) -> str:

@@ -1,6 +1,6 @@
 """Read models of recordings: lists, one recording, what was said, the document that exports are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from backend.config import Config
+from backend.core.clock import utc_now
 from backend.core.db import Session
 from backend.core.errors import NotFound
 from backend.core.paging import Page, decode_cursor, encode_cursor
@@ -29,6 +30,7 @@ from backend.recordings.schemas import (
     SummaryRead,
     TranscriptFacts,
 )
+from backend.recordings.service import LEASE
 from backend.recordings.speech.base import Word
 
 # What browsers play, by the end of a file's name; anything else is offered as bytes.
@@ -83,15 +85,15 @@ async def list_recordings(
     session: Session,
     principal: Principal,
     *,
-    state: RecordingState | None = None,
+    states: Collection[RecordingState] | None = None,
     kind: RecordingKind | None = None,
     mine: bool = False,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[RecordingRead]:
-    """Those that exist for `principal`, newest first; `mine`: those they own."""
+    """Those that exist for `principal`, newest first; `mine`: those they own; `states` and `kind`: of these alone."""
     rows = await TranscriptRepository(session).listed(
-        access.viewer(principal), state=state, kind=kind, mine=mine, before=decode_cursor(cursor), limit=limit + 1
+        access.viewer(principal), states=states, kind=kind, mine=mine, before=decode_cursor(cursor), limit=limit + 1
     )
     page = rows[:limit]
     more = encode_cursor((page[-1][0].created_at, page[-1][0].id)) if len(rows) > limit else None
@@ -135,6 +137,13 @@ async def content_of(session: Session, recording: Recording) -> Content:
     )
 
 
+async def title_of(session: Session, recording_id: UUID, principal: Principal) -> str | None:
+    """The title that follows from what is said; None where there is no summary. NotFound, Forbidden as in `access.readable`."""
+    await access.readable(session, recording_id, principal)
+    row = await TranscriptRepository(session).summary(recording_id)
+    return row.title or None if row is not None else None
+
+
 async def list_segments(
     session: Session, recording_id: UUID, principal: Principal, *, after: int = -1, limit: int | None = None
 ) -> list[SegmentRead]:
@@ -153,9 +162,15 @@ async def segments_of(
 
 
 async def list_versions(
-    session: Session, recording_id: UUID, number: int, principal: Principal
+    session: Session,
+    recording_id: UUID,
+    number: int,
+    principal: Principal,
+    *,
+    before: int | None = None,
+    limit: int = 100,
 ) -> list[SegmentVersionRead]:
-    """What a segment says and what it said before, the newest first."""
+    """What a segment says and what it said before, the newest first; `before` goes on behind a page."""
     await access.readable(session, recording_id, principal)
     transcripts = TranscriptRepository(session)
     row = await transcripts.segment(recording_id, number)
@@ -166,8 +181,11 @@ async def list_versions(
     now = SegmentVersionRead(
         version=row.version, speaker=row.speaker, text=row.text, written_by=row.updated_by, written_at=written
     )
-    before = await transcripts.versions(recording_id, number)
-    return [now, *(SegmentVersionRead.model_validate(each.model_dump()) for each in reversed(before))]
+    shown = [now] if before is None or row.version < before else []
+    older = await transcripts.versions(
+        recording_id, number, before=row.version if before is None else before, limit=limit - len(shown)
+    )
+    return shown + [SegmentVersionRead.model_validate(each.model_dump()) for each in older]
 
 
 async def list_speakers(session: Session, recording_id: UUID, principal: Principal) -> list[SpeakerRead]:
@@ -238,35 +256,31 @@ async def said_in(session: Session, *, kind: str, subject_id: UUID) -> list[Said
     if recording is None:
         return []
     called = names(await transcripts.speakers(recording.id))
-    return [
-        Said(
-            number=row.number,
-            start=row.start_ms / 1000,
-            end=row.end_ms / 1000,
-            speaker=row.speaker,
-            name=_name(row.speaker, called),
-            text=row.text,
-            version=row.version,
-        )
-        for row in await transcripts.segments(recording.id)
-    ]
+    return [Said(**_said(row, called)) for row in await transcripts.segments(recording.id)]
 
 
 def segment(row: SegmentRow, called: dict[str, str]) -> SegmentRead:
     """`called`: names by label."""
     return SegmentRead(
-        number=row.number,
-        start=row.start_ms / 1000,
-        end=row.end_ms / 1000,
-        speaker=row.speaker,
-        name=_name(row.speaker, called),
+        **_said(row, called),
         channel=row.channel,
-        text=row.text,
         confidence=row.confidence,
-        version=row.version,
         updated_by=row.updated_by,
         updated_at=row.updated_at,
     )
+
+
+def _said(row: SegmentRow, called: dict[str, str]) -> dict[str, Any]:
+    """What each view of a segment says of it."""
+    return {
+        "number": row.number,
+        "start": row.start_ms / 1000,
+        "end": row.end_ms / 1000,
+        "speaker": row.speaker,
+        "name": called.get(row.speaker, row.speaker) if row.speaker is not None else None,
+        "text": row.text,
+        "version": row.version,
+    }
 
 
 def facts_of(recording: Recording, owner: str | None, granted: Rights) -> RecordingRead:
@@ -275,7 +289,10 @@ def facts_of(recording: Recording, owner: str | None, granted: Rights) -> Record
 
 
 def _facts(recording: Recording, owner: str | None, granted: Rights) -> dict[str, Any]:
+    stalled = _is_stalled(recording)
     return {name: getattr(recording, name) for name in _SAME} | {
+        "stalled": stalled,
+        "seconds_left": None if stalled else recording.seconds_left,
         "owner": owner,
         "title": recording.title if granted.read else None,
         "filename": recording.filename if granted.read else None,
@@ -287,8 +304,15 @@ def _facts(recording: Recording, owner: str | None, granted: Rights) -> dict[str
     }
 
 
+def _is_stalled(recording: Recording) -> bool:
+    """Whoever lives renews the lease four times within it."""
+    if recording.state != RecordingState.TRANSCRIBING or recording.claimed_until is None:
+        return False
+    return recording.claimed_until < utc_now() + LEASE * 2 / 3
+
+
 _SAME = (
-    *("id", "kind", "subject_id", "owner_id", "shared_role", "state", "stage", "percent", "seconds_left"),
+    *("id", "kind", "subject_id", "owner_id", "shared_role", "state", "stage", "percent"),
     *("error", "error_code", "size_bytes", "codec", "channels", "created_at", "updated_at"),
 )
 _FINAL = (RecordingState.READY, RecordingState.FAILED, RecordingState.CANCELLED)
@@ -335,15 +359,9 @@ def _line(row: SegmentRow, called: dict[str, str], heard: Sequence[dict[str, Any
     # The times of words that an edit has changed are nobody's.
     words = machine.get("words", ()) if machine.get("text") == row.text else ()
     return Line(
-        number=row.number,
-        start=row.start_ms / 1000,
-        end=row.end_ms / 1000,
-        speaker=row.speaker,
-        name=_name(row.speaker, called),
+        **_said(row, called),
         channel=row.channel,
-        text=row.text,
         confidence=row.confidence,
-        version=row.version,
         words=tuple(Word(**word) for word in words),
     )
 
@@ -351,10 +369,6 @@ def _line(row: SegmentRow, called: dict[str, str], heard: Sequence[dict[str, Any
 def names(speakers: Sequence[SpeakerRow]) -> dict[str, str]:
     """What people call them, by label; those without a name are left out."""
     return {row.label: row.name for row in speakers if row.name is not None}
-
-
-def _name(label: str | None, called: dict[str, str]) -> str | None:
-    return called.get(label, label) if label is not None else None
 
 
 def _seconds(milliseconds: int | None) -> float | None:

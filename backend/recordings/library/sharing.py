@@ -19,7 +19,7 @@ from backend.recordings.models import Recording, ShareLink
 from backend.recordings.repository.shares import ShareRepository
 from backend.recordings.schemas import ShareCreate, SharedRead, SharedSegment, ShareMade, ShareRead
 
-MOST_OPEN = 50
+MOST_OPEN, MOST_OVER = 50, 100
 _BYTES = 32
 
 
@@ -49,9 +49,10 @@ async def share(session: Session, recording_id: UUID, wish: ShareCreate, princip
 
 
 async def list_shares(session: Session, recording_id: UUID, principal: Principal) -> list[ShareRead]:
-    """A recording's links, newest first, those that are over too; for whoever may make them."""
+    """A recording's links, newest first, of those that are over the last MOST_OVER; for whoever may make them."""
     await access.changeable(session, recording_id, principal)
-    return [_read(link) for link in await ShareRepository(session).listed(recording_id)]
+    listed = await ShareRepository(session).listed(recording_id, over=MOST_OVER)
+    return [_read(link, is_closed=is_closed) for link, is_closed in listed]
 
 
 async def revoke(session: Session, recording_id: UUID, share_id: UUID, principal: Principal) -> ShareRead:
@@ -71,8 +72,9 @@ async def open_link(session: Session, token: str, *, counted: bool = True) -> tu
     found = await ShareRepository(session).opened(_hashed(token))
     if found is None:
         raise NotFound("this link opens nothing: it is wrong, or its recording was deleted")
-    link, recording = found
-    if link.revoked_at is not None:
+    link, recording, is_closed = found
+    # Whoever has left takes their links along; why is nobody's business out there.
+    if link.revoked_at is not None or is_closed:
         raise Gone("this link was revoked; ask for a new one", code="share_revoked")
     if link.expires_at <= utc_now():
         raise Gone("this link has expired; ask for a new one", code="share_expired")
@@ -97,6 +99,7 @@ async def read_shared(session: Session, token: str) -> SharedRead:
         language=content.transcript.language if content.transcript else None,
         expires_at=link.expires_at,
         with_audio=link.with_audio and recording.blob_key is not None,
+        has_transcript=content.transcript is not None,
         speakers=[speaker.name for speaker in content.speakers],
         # Why it is the one it is, is for the house.
         summary=content.summary.model_copy(update={"note": None}) if content.summary else None,
@@ -120,8 +123,8 @@ async def shared_sound(session: Session, token: str, *, counted: bool) -> Sound:
     return replace(sound, name=(recording.title or "recording") + PurePath(sound.key).suffix)
 
 
-def _read(link: ShareLink) -> ShareRead:
-    is_open = link.revoked_at is None and link.expires_at > utc_now()
+def _read(link: ShareLink, *, is_closed: bool = False) -> ShareRead:
+    is_open = link.revoked_at is None and link.expires_at > utc_now() and not is_closed
     return ShareRead(**link.model_dump(exclude={"recording_id", "token_hash"}), is_open=is_open)
 
 

@@ -1,5 +1,6 @@
 """What a file is that libav does not open: cut short, encrypted, protected, or no recording at all."""
 
+import logging
 from pathlib import Path
 
 from backend.core.errors import Invalid
@@ -13,8 +14,14 @@ from backend.recordings.sound.unreadable import (
     UnreadableAudio,
 )
 
+log = logging.getLogger(__name__)
+
 # Names of sample entries in MP4 whose sound is encrypted: iTunes, the common scheme (ISO 23001-7), Audible.
 PROTECTED = frozenset({"drms", "enca", "aavd"})
+
+# Of the formats that are read: FLAC, Ogg, Matroska and WebM, CAF, Sun audio, AMR; WAV and AIFF.
+_BEGINNINGS = (b"fLaC", b"OggS", b"\x1aE\xdf\xa3", b"caff", b".snd", b"#!AMR")
+_RIFF, _RIFF_KINDS = (b"RIFF", b"RF64", b"FORM"), {b"WAVE", b"AIFF", b"AIFC"}
 
 # A file in fragments has two boxes a second at most; one of empty boxes alone must not keep a worker busy.
 _MOST_BOXES = 100_000
@@ -31,10 +38,13 @@ def why_not(path: Path, reason: str) -> UnreadableAudio:
     try:
         signatures.check(head)
     except Invalid as fault:
-        return _BY_CODE.get(fault.problem, NotAudio)(f"{path.name}: {fault.detail}")
+        return _BY_CODE.get(fault.problem, NotAudio)(fault.detail)
     if head[4:8] == b"ftyp" and _ends_early(path):
-        return TruncatedAudio(f"{path.name} ends before what its header promises")
-    return NotAudio(f"{path.name} is not a recording that can be read: {reason}")
+        return TruncatedAudio("the file ends before what its header promises")
+    if head.startswith(_BEGINNINGS) or (head.startswith(_RIFF) and head[8:12] in _RIFF_KINDS):
+        return TruncatedAudio("the file begins as a recording does, and is damaged or ends too early")
+    log.info("not a recording: %s", reason)
+    return NotAudio("the file is not a recording of a kind that can be read")
 
 
 def wave_seconds(path: Path) -> float | None:

@@ -18,7 +18,9 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
+from av.packet import Packet
 
+from backend.core.durations import span
 from backend.recordings.sound.containers import PROTECTED, wave_seconds, why_not
 from backend.recordings.sound.unreadable import (
     AudioTooLong,
@@ -27,7 +29,8 @@ from backend.recordings.sound.unreadable import (
     NoAudioStream,
     NotAudio,
     SilentAudio,
-    TruncatedAudio,
+    cut_short,
+    too_long,
 )
 from backend.recordings.speech.base import Tick
 from backend.recordings.speech.channels import ChannelKind, channel_kind, frame_levels, mix
@@ -104,8 +107,8 @@ def decode(path: Path, folder: Path, *, max_seconds: float, tick: Tick) -> Decod
         header, files = _decoded(path, Path(scratch), max_seconds, tick)
         channels = tuple(_mapped(file) for file in files)
         audio = _chosen(channels, header.channels, header.codec, Path(scratch))
-        _check_whole(path, header, audio.duration_seconds)
-        _check_sound(path, channels, tick)
+        _check_whole(header, audio.duration_seconds)
+        _check_sound(channels, tick)
         for name in audio.files:
             (Path(scratch) / name).replace(folder / name)
     return audio
@@ -141,30 +144,28 @@ def decoded(path: Path, *, max_seconds: float = MAX_SECONDS, folder: Path | None
 def _decoded(path: Path, scratch: Path, max_seconds: float, tick: Tick) -> tuple[Probe, list[Path]]:
     with opened(path) as (container, stream):
         header = described(container, stream)
-        if (header.duration_seconds or 0.0) > max_seconds:
-            raise AudioTooLong(
-                f"{path.name} is {header.duration_seconds:.0f} s long, over the limit of {max_seconds:.0f} s"
-            )
+        if header.duration_seconds is not None and header.duration_seconds > max_seconds:
+            raise too_long(header.duration_seconds, max_seconds)
         expected = header.duration_seconds or _guessed_seconds(container)
         return header, _decode(container, stream, scratch, max_seconds, _Progress(tick, expected))
 
 
-def _check_whole(path: Path, header: Probe, duration: float) -> None:
+def _check_whole(header: Probe, duration: float) -> None:
     promised = header.duration_seconds
     if promised is not None and duration < 0.98 * promised - 1.0:
-        raise TruncatedAudio(f"{path.name} holds {duration:.1f} s of the {promised:.1f} s that its header promises")
+        raise cut_short(duration, promised)
 
 
-def _check_sound(path: Path, channels: Sequence[Samples], tick: Tick) -> None:
+def _check_sound(channels: Sequence[Samples], tick: Tick) -> None:
     tick(1.0)
     if all(frame_levels(channel).max() <= _SILENT_DB for channel in channels):
-        raise SilentAudio(f"{path.name} holds digital silence and nothing else")
+        raise SilentAudio("the file holds digital silence and nothing else")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
     if path.stat().st_size == 0:
-        raise EmptyAudio(f"{path.name} is empty")
+        raise EmptyAudio("the file is empty")
     try:
         # An absolute path, so that a name such as `http:x` is not taken for a protocol.
         container = av.open(
@@ -173,16 +174,28 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
     except (av.FFmpegError, ValueError) as fault:
         raise why_not(path, _reason(fault)) from fault
     with container:
-        stream = next(iter(container.streams.audio), None)
+        streams = container.streams.audio
+        if not streams:
+            raise NoAudioStream("the file has no audio stream")
+        # Where libav knows no decoder, there is none of its contexts either.
+        stream = next((each for each in streams if each.codec_context is not None), None)
         if stream is None:
-            raise NoAudioStream(f"{path.name} has no audio stream")
-        if stream.codec_context.codec_tag in PROTECTED:
-            raise DrmAudio(f"{path.name} is protected against copying and can be played by its seller's programs alone")
+            raise NotAudio("the file's sound is of a kind that cannot be decoded")
+        if _is_protected(stream):
+            raise DrmAudio("the file is protected against copying and can be played by its seller's programs alone")
         if not stream.rate or not stream.channels:
-            raise NotAudio(f"{path.name}: its audio stream has no sample rate or no channels")
+            raise NotAudio("the file's audio stream has no sample rate or no channels")
         if stream.rate < _LOWEST_RATE:
-            raise NotAudio(f"{path.name} has {stream.rate} samples a second, too few to be sound")
+            raise NotAudio(f"the file has {stream.rate} samples a second, too few to be sound")
         yield container, stream
+
+
+def _is_protected(stream: AudioStream) -> bool:
+    try:
+        return stream.codec_context.codec_tag in PROTECTED
+    except UnicodeDecodeError:
+        # A damaged one.
+        return False
 
 
 def _reason(fault: Exception) -> str:
@@ -216,15 +229,29 @@ def _guessed_seconds(container: InputContainer) -> float | None:
 
 
 def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    """Decoded frames; damaged packets are passed over, a damaged container ends the stream."""
+    """Decoded frames; damaged packets are passed over."""
+    for packet in packets(container, stream):
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            # Whatever its name: damaged AAC is "not permitted", damaged AMR "not implemented", damaged AC-3 "unknown".
+            continue
+
+
+def packets(container: InputContainer, stream: AudioStream) -> Iterator["Packet[AudioStream]"]:
+    """Those of a stream, in their order; a damaged container ends them. OSError where it is the disk that cannot be read."""
     try:
-        for packet in container.demux(stream):
-            try:
-                yield from packet.decode()
-            except av.InvalidDataError:
-                continue
-    except (av.InvalidDataError, av.EOFError):
-        return
+        yield from container.demux(stream)
+    except av.FFmpegError as fault:
+        if isinstance(fault, OSError):
+            _check_disk(Path(container.name))
+
+
+def _check_disk(path: Path) -> None:
+    """libav has errors of the operating system for damage, too: the operating system itself must say whether it reads the file."""
+    with path.open("rb") as file:
+        while file.read(1 << 20):
+            pass
 
 
 class _Writer:
@@ -249,14 +276,22 @@ class _Writer:
 
     def finish(self) -> None:
         self._resample(None)
-        self._resampler = None
+        self._resampler, self._shape = None, None
 
     def _resample(self, frame: AudioFrame | None) -> None:
-        for piece in self._resampler.resample(frame) if self._resampler else ():
+        for piece in self._resampled(frame):
             planes = piece.to_ndarray()
             self.samples += planes.shape[1]
             for file, plane in zip(self.files, planes, strict=True):
                 file.write(plane.astype("<i2", copy=False).tobytes())
+
+    def _resampled(self, frame: AudioFrame | None) -> Sequence[AudioFrame]:
+        try:
+            return self._resampler.resample(frame) if self._resampler else ()
+        except av.FFmpegError:
+            # A damaged frame may be of a shape that no sound has; what follows begins anew.
+            self._resampler, self._shape = None, None
+            return ()
 
 
 class _Progress:
@@ -283,10 +318,10 @@ def _decode(
             writer.write(frame)
             progress.at(writer.samples)
             if writer.samples > max_seconds * SAMPLE_RATE:
-                raise AudioTooLong(f"the recording is longer than the limit of {max_seconds:.0f} s")
+                raise AudioTooLong(f"the file is longer than the limit of {span(max_seconds)}")
         writer.finish()
         if not writer.samples:
-            raise EmptyAudio("the recording holds no sound that can be decoded")
+            raise EmptyAudio("the file holds no sound that can be decoded")
     return paths
 
 

@@ -1,7 +1,12 @@
-"""Why a file cannot be transcribed. `code` is for programs and never changes."""
+"""Why a file cannot be transcribed. `code` is for programs and never changes.
+
+The text is for whoever has uploaded it, and for admins who may not know its name: it says "the file". What lies in the storage has
+a name that nobody knows.
+"""
 
 from typing import ClassVar
 
+from backend.core.durations import span
 from backend.core.errors import PermanentError
 
 
@@ -57,3 +62,19 @@ class EncryptedAudio(UnreadableAudio):
     """Encrypted by whoever made it."""
 
     code = "encrypted_audio"
+
+
+def too_long(seconds: float, limit: float) -> AudioTooLong:
+    """Of a file of `seconds`."""
+    length, most = span(seconds), span(limit)
+    # A second more would read as if it were no more.
+    return AudioTooLong(
+        f"the file is longer than the limit of {most}"
+        if length == most
+        else f"the file is {length} long, over the limit of {most}"
+    )
+
+
+def cut_short(seconds: float, promised: float) -> TruncatedAudio:
+    """Of a file that holds `seconds` alone."""
+    return TruncatedAudio(f"the file holds {span(seconds)} of the {span(promised)} that its header promises")

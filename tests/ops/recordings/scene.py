@@ -39,12 +39,12 @@ class Talk:
 
 
 async def add_ready(
-    db: Database, folder: Path, *, owner_id: UUID | None, talk: Talk | None = None, **fields: Any
+    db: Database, folder: Path, *, owner_id: UUID | None, talk: Talk | None = None, suffix: str = ".wav", **fields: Any
 ) -> UUID:
-    """A recording with its transcript; `folder` is the storage's."""
+    """A recording with its transcript; `folder` is the storage's, `suffix` what its file's name ends in there."""
     talk = talk or Talk()
     recording_id = uuid4()
-    key = f"notes/{recording_id}.wav"
+    key = f"notes/{recording_id}{suffix}"
     target = folder / key
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(SOUND, target)

@@ -1,6 +1,8 @@
 """The buttons and forms of one recording."""
 
 import re
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -12,7 +14,7 @@ from backend.recordings.models import Recording, RecordingState, SegmentRow, Seg
 from tests.fixtures.pages import fields, told
 from tests.fixtures.product import Product
 from tests.ops.conftest import SignIn, add_user
-from tests.ops.recordings.scene import SOUND, add_ready, add_recording
+from tests.ops.recordings.scene import SOUND, Talk, add_ready, add_recording
 
 HERE = "/ops/recordings"
 
@@ -82,6 +84,30 @@ async def test_an_edit_keeps_what_was_there_and_can_be_taken_back(
     assert (row.text, row.speaker, row.version) == ("And my address has changed.", "Speaker 2", 3)
     assert before is not None
     assert before.text == "And my e-mail has changed."
+
+
+async def test_who_spoke_can_be_unknown_again(product: Product, owner: httpx.AsyncClient, user: UserRead) -> None:
+    talk = Talk(lines=((None, "Who is this?", 0.9), ("Speaker 1", "Me.", 0.9)))
+    note = await add_ready(product.db, product.config.recordings.storage.folder, owner_id=user.id, talk=talk)
+    place = f"{HERE}/{note}/segments/0"
+
+    async def speaker() -> str | None:
+        async with product.db.transaction() as session:
+            row = await session.get(SegmentRow, (note, 0))
+        assert row is not None
+        return row.speaker
+
+    await owner.post(place, data={"version": "1", "text": "Who is this?", "speaker": "Speaker 1"})
+    assert await speaker() == "Speaker 1"
+    page = (await owner.get(place)).text
+    assert '<option value="">unknown</option>' in page
+    (back,) = (form for form in page.split("<form")[1:] if "Back to this" in form)
+    await owner.post(place, data=fields(back))
+    assert await speaker() is None
+    # What does not say who speaks leaves that as it is.
+    await owner.post(place, data={"version": "3", "text": "Who?", "speaker": "Speaker 1"})
+    await owner.post(place, data={"version": "4", "text": "Who is it?"})
+    assert await speaker() == "Speaker 1"
 
 
 async def test_who_was_overtaken_by_another_edit_loses_nothing_that_was_typed(
@@ -180,6 +206,31 @@ async def test_a_film_is_seen_with_the_transcript_as_captions(
     )
 
 
+@pytest.mark.parametrize(
+    ("codec", "name"), [("amr_nb", "call.amr"), ("adpcm_ms", "old.wav"), ("pcm_s16le", "take.caf"), ("alac", "x.m4a")]
+)
+async def test_what_browsers_do_not_play_is_said_and_can_be_downloaded(
+    product: Product, owner: httpx.AsyncClient, user: UserRead, codec: str, name: str
+) -> None:
+    folder = product.config.recordings.storage.folder
+    note = await add_ready(product.db, folder, owner_id=user.id, codec=codec, filename=name, suffix=Path(name).suffix)
+    place, told_so = f"{HERE}/{note}", f"do not play this kind of file ({codec})"
+    player = (await owner.get(f"{place}/player?t=3")).text
+    assert told_so in player
+    assert f'<a href="{place}/audio" download>' in player
+    assert "<audio" not in player
+    page = (await owner.get(place)).text
+    # A time that leads nowhere is no link.
+    assert "/player?t=" not in page
+    assert f'<a href="{place}/audio" download>' in page
+    assert "<audio" not in (await owner.get(f"{place}/segments/1")).text
+    made = await owner.post(f"{place}/shares", data={"hours": "24", "with_audio": "true"})
+    (url,) = re.findall(r'value="(http[^"]+/shared/[^"]+)"', made.text)
+    async with httpx.AsyncClient(timeout=20, verify=False) as stranger:
+        assert "/player?t=" not in (await stranger.get(url)).text
+        assert told_so in (await stranger.get(f"{url}/player")).text
+
+
 async def test_a_link_is_shown_once_opens_the_page_and_is_revoked(
     product: Product, owner: httpx.AsyncClient, note: UUID
 ) -> None:
@@ -213,6 +264,40 @@ async def test_a_link_is_shown_once_opens_the_page_and_is_revoked(
     assert link.uses == 1
 
 
+async def test_a_link_for_a_year_says_which_year_it_ends(owner: httpx.AsyncClient, note: UUID) -> None:
+    made = (await owner.post(f"{HERE}/{note}/shares", data={"hours": "8760"})).text
+    until = re.search(r"this recording until (\d\d \w{3} \d{4}) ", made)
+    assert until is not None, made
+    assert f"{until[1]} " in made.partition('data-label="Opens until"')[2].partition("</td>")[0]
+    (url,) = re.findall(r'value="(http[^"]+/shared/[^"]+)"', made)
+    async with httpx.AsyncClient(timeout=20, verify=False) as stranger:
+        assert f"shared by link until {until[1]} " in (await stranger.get(url)).text
+
+
+async def test_a_link_to_what_is_being_transcribed_does_not_say_that_nobody_speaks(
+    product: Product, owner: httpx.AsyncClient, user: UserRead
+) -> None:
+    waiting = await add_recording(product.db, owner_id=user.id)
+    made = (await owner.post(f"{HERE}/{waiting}/shares", data={"hours": "24"})).text
+    (url,) = re.findall(r'value="(http[^"]+/shared/[^"]+)"', made)
+    async with httpx.AsyncClient(timeout=20, verify=False) as stranger:
+        page = (await stranger.get(url)).text
+    assert "What is said is not written down yet." in page
+    assert "Nobody speaks" not in page
+    assert "Copy as text" not in page
+
+
+async def test_whatever_is_wrong_with_a_link_a_stranger_sees_a_page(product: Product) -> None:
+    async with httpx.AsyncClient(base_url=f"{product.config.api_url}/shared", timeout=20, verify=False) as stranger:
+        paths = ("guess", "guess/player?t=soon", "guess/nothing", "guess/audio", "guess/text", "a" * 300)
+        for path in paths:
+            answer = await stranger.get(path)
+            assert answer.status_code in {404, 422}, path
+            assert "<h1>This link opens nothing</h1>" in answer.text, path
+            assert "/ops/calls" not in answer.text
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+
+
 async def test_a_link_for_reading_alone_gives_no_sound(product: Product, owner: httpx.AsyncClient, note: UUID) -> None:
     made = await owner.post(f"{HERE}/{note}/shares", data={"hours": "24"})
     (url,) = re.findall(r'value="(http[^"]+/shared/[^"]+)"', made.text)
@@ -240,6 +325,37 @@ async def test_deleting_asks_first_and_says_what_went(product: Product, owner: h
     assert (await owner.get(f"{HERE}/{note}")).status_code == 404
     await owner.post(f"{HERE}/{note}/delete")
     assert "It is deleted already." in await told(owner)
+
+
+async def test_what_can_never_be_transcribed_has_no_player_and_no_invitation_to_try_again(
+    product: Product, owner: httpx.AsyncClient, user: UserRead
+) -> None:
+    given: dict[str, Any] = {"owner_id": user.id, "state": "failed", "blob_key": "notes/x.wav", "size_bytes": 9}
+    retry = '<button class="plain">Try again</button>'
+    for code, is_played, is_plain in (
+        ("not_audio", False, True),
+        ("silent_audio", True, True),
+        ("failed", True, False),
+    ):
+        note = await add_recording(product.db, error="it failed", error_code=code, **given)
+        page = (await owner.get(f"{HERE}/{note}")).text
+        assert ("<iframe" in page, retry in page, "Try again" in page) == (is_played, is_plain, True), code
+
+
+async def test_a_title_that_is_taken_away_is_the_one_of_what_is_said(owner: httpx.AsyncClient, note: UUID) -> None:
+    await owner.post(f"{HERE}/{note}", data={"title": "Mine", "shared_role": ""})
+    assert "<h1>Mine " in (await owner.get(f"{HERE}/{note}")).text
+    await owner.post(f"{HERE}/{note}", data={"title": " ", "shared_role": ""})
+    assert "<h1>Renewal of the policy " in (await owner.get(f"{HERE}/{note}")).text
+
+
+async def test_one_segment_is_one_segment(product: Product, owner: httpx.AsyncClient, user: UserRead) -> None:
+    talk = Talk(lines=(("Speaker 1", "Hello.", 0.9),))
+    note = await add_ready(product.db, product.config.recordings.storage.folder, owner_id=user.id, talk=talk)
+    await owner.post(f"{HERE}/{note}/shares", data={"hours": "24"})
+    assert "the transcript with its 1 segment," in (await owner.get(f"{HERE}/{note}/delete")).text
+    await owner.post(f"{HERE}/{note}/delete")
+    assert "Deleted: the recording, its 1 segment and 1 link." in await told(owner)
 
 
 async def test_work_under_way_is_cancelled_and_tried_again(

@@ -1,13 +1,15 @@
 """The list of recordings, and what was said anywhere."""
 
 import re
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 
+from backend.core.clock import utc_now
 from tests.calls.test_webhooks import accepted
-from tests.fixtures.pages import told
+from tests.fixtures.pages import fields, told
 from tests.fixtures.product import Product
 from tests.ops.conftest import SignIn, add_user
 from tests.ops.recordings.scene import Talk, add_ready, add_recording
@@ -67,6 +69,53 @@ async def test_what_is_under_way_says_how_far_it_is_and_the_page_refreshes_itsel
         assert "<select" not in main
         assert not re.search(r'<input(?! type="hidden")', main)
     assert 'hx-trigger="every 5s"' not in (await client.get(f"{HERE}?kind=call")).text
+
+
+async def test_a_call_waits_for_a_worker_and_for_its_file_only_once_a_worker_has_missed_it(
+    product: Product, browser: httpx.AsyncClient
+) -> None:
+    call: dict[str, Any] = {"owner_id": None, "kind": "call", "filename": None, "state": "registered"}
+    await add_recording(product.db, **call)
+    page = (await browser.get(f"{HERE}?kind=call")).text
+    assert "waiting for a worker" in page
+    assert "waiting for its file" not in page
+    missed = await add_recording(product.db, error="2026/11/a.ogg is not there", **call)
+    for path in (f"{HERE}?kind=call", f"{HERE}/{missed}"):
+        assert "waiting for its file" in (await browser.get(path)).text
+
+
+async def test_a_worker_that_is_lost_is_said_to_be(product: Product, sign_in: SignIn) -> None:
+    user = await add_user(product)
+    lost: dict[str, Any] = {"state": "transcribing", "stage": "words", "percent": 42, "seconds_left": 95}
+    await add_recording(product.db, owner_id=user.id, claimed_until=utc_now(), **lost)
+    page = (await (await sign_in(user.username)).get("/ops/recordings")).text
+    assert "writing down what is said, 42 %; nothing was heard of its worker for a while" in page
+    assert "left</small>" not in page
+
+
+async def test_what_waits_for_a_worker_is_under_way_too(product: Product, sign_in: SignIn) -> None:
+    user = await add_user(product)
+    for state in ("fetched", "transcribing", "failed", "cancelled"):
+        await add_recording(product.db, owner_id=user.id, title=f"It is {state}", state=state)
+    page = (await (await sign_in(user.username)).get(f"{HERE}?state=open&whose=mine")).text
+    assert [state for state in ("fetched", "transcribing", "failed", "cancelled") if f"It is {state}" in page] == [
+        "fetched",
+        "transcribing",
+    ]
+    everything = (await (await sign_in(user.username)).get(f"{HERE}?state=open")).text
+    assert '<a href="/ops/recordings?state=open" aria-current="page">under way</a>' in everything
+
+
+async def test_with_the_service_key_nobody_is_promised_privacy(
+    product: Product, sign_in: SignIn, browser: httpx.AsyncClient
+) -> None:
+    user = await sign_in((await add_user(product)).username)
+    for path in (HERE, f"{HERE}/new"):
+        theirs, service = (await user.get(path)).text, (await browser.get(path)).text
+        assert "until you share it" in theirs
+        assert "everybody with an account reads and hears it" not in theirs
+        assert "until you share it" not in service
+        assert "everybody with an account reads and hears it" in service
 
 
 async def test_a_failure_stands_in_the_list_with_its_reason(product: Product, sign_in: SignIn) -> None:
@@ -164,8 +213,24 @@ async def test_an_owner_says_how_long_their_notes_are_kept(
     assert (await browser.post(f"{HERE}/keeping", data={"days": "30"})).status_code == 403
 
 
+async def test_a_shorter_time_that_deletes_something_is_asked_for_twice(product: Product, sign_in: SignIn) -> None:
+    user = await add_user(product)
+    old = utc_now() - timedelta(days=40)
+    recording_id = await add_recording(product.db, owner_id=user.id, state="ready", created_at=old)
+    owner = await sign_in(user.username)
+    asked = await owner.post(f"{HERE}/keeping", data={"days": "30"})
+    assert asked.status_code == 200
+    assert "1 note of yours is older than that" in asked.text
+    assert '<option value="30" selected>' not in (await owner.get(HERE)).text
+    await owner.post(f"{HERE}/keeping", data=fields(asked.text))
+    assert "Your notes are kept for 30 days. 1 of them goes with the next cleaning." in await told(owner)
+    assert '<option value="30" selected>' in (await owner.get(HERE)).text
+    assert (await owner.get(f"{HERE}/{recording_id}")).status_code == 200
+
+
 async def test_a_call_leads_to_its_recording(product: Product, browser: httpx.AsyncClient) -> None:
     call = await accepted(product)
     assert "Hear it, correct it" not in (await browser.get(f"/ops/calls/{call.id}")).text
     recording_id = await add_recording(product.db, owner_id=None, kind="call", subject_id=call.id)
+    assert f'<a href="/ops/calls/{call.id}">a call</a>' in (await browser.get(HERE)).text
     assert f'<a href="{HERE}/{recording_id}">Hear it' in (await browser.get(f"/ops/calls/{call.id}")).text

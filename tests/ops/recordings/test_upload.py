@@ -52,6 +52,8 @@ async def test_a_viewer_uploads_a_note_that_is_theirs_alone(product: Product, si
     again = await send(viewer)
     assert again.headers["Location"] == answer.headers["Location"]
     assert "You had uploaded this file before: here it is." in await told(viewer)
+    await send(viewer, language="fr")
+    assert "For what you have chosen now, have it transcribed again." in await told(viewer)
 
 
 async def test_the_service_keys_upload_is_the_teams(product: Product, browser: httpx.AsyncClient) -> None:
@@ -104,6 +106,12 @@ async def test_too_large_a_file_is_refused_with_a_page_and_leaves_nothing(start:
     assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
+async def test_a_form_that_no_browser_sends_is_refused_on_the_page(sign_in: SignIn) -> None:
+    form = {"Content-Type": f"multipart/form-data; boundary={'x' * 257}"}
+    answer = await (await sign_in("operator")).post(NEW, content=b"--x\r\n", headers=form)
+    assert (answer.status_code, "256 bytes at most" in answer.text) == (422, True)
+
+
 async def test_with_nothing_left_of_the_day_nothing_is_taken(product: Product, sign_in: SignIn) -> None:
     user, admin = await add_user(product), await sign_in("admin")
     await admin.post(f"/ops/people/{user.id}/quota", data={"plan": "standard", "files_per_day": "0"})
@@ -111,4 +119,4 @@ async def test_with_nothing_left_of_the_day_nothing_is_taken(product: Product, s
     assert "<b>0</b> of 0 files" in (await viewer.get(NEW)).text
     answer = await send(viewer)
     assert answer.status_code == 429
-    assert "today" in answer.text.partition('id="file-fault">')[2].partition("<")[0]
+    assert "The limit of files a day is 0." in answer.text.partition('id="file-fault">')[2].partition("<")[0]

@@ -78,6 +78,9 @@ async def test_a_player_that_has_it_gets_none_and_one_with_another_version_gets_
     tag = (await client.get(at(note, "/audio"))).headers["ETag"]
     again = await client.get(at(note, "/audio"), headers={"If-None-Match": tag})
     assert (again.status_code, again.content) == (304, b"")
+    for given, expected in ((f"W/{tag}", 304), (f'"other", {tag}', 304), ("*", 304), ('"other"', 200)):
+        answer = await client.get(at(note, "/audio"), headers={"If-None-Match": given})
+        assert answer.status_code == expected, given
     for given, status in ((tag, 206), ('"another"', 200)):
         headers = {"Range": "bytes=0-9", "If-Range": given}
         assert (await client.get(at(note, "/audio"), headers=headers)).status_code == status
@@ -119,3 +122,18 @@ async def test_an_empty_file_is_an_empty_answer(library: Library) -> None:
     note = await library.note(sound=b"")
     answer = await library.owner.client.get(at(note, "/audio"))
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_head_says_what_a_get_would_give_and_sends_nothing(library: Library) -> None:
+    note, client = await library.note(), library.owner.client
+    for path in ("/audio", "/speakers/Speaker 1/sample"):
+        got, headed = await client.get(at(note, path)), await client.head(at(note, path))
+        assert (headed.status_code, headed.content) == (200, b"")
+        same = ("Content-Type", "Content-Length", "ETag", "Accept-Ranges", "Content-Disposition", "Cache-Control")
+        assert {name: headed.headers[name] for name in same} == {name: got.headers[name] for name in same}, path
+        assert (await client.head(at(note, path), headers={"If-None-Match": got.headers["ETag"]})).status_code == 304
+        # A range is for GET alone.
+        assert (await client.head(at(note, path), headers={"Range": "bytes=0-9"})).status_code == 200
+    (library.folder / str(note.blob_key)).unlink()
+    assert (await client.head(at(note, "/audio"))).status_code == 404
+    assert (await (await library.people.viewer("otto")).client.head(at(note, "/audio"))).status_code == 404

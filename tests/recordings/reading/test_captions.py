@@ -158,6 +158,16 @@ def test_a_long_name_leaves_room_for_words() -> None:
             assert max(columns(line) for line in cue.lines) <= COLUMNS
 
 
+def test_a_name_that_makes_two_cues_of_one_leaves_no_word_alone() -> None:
+    text = "and so my fellow Americans ask not what your country can do for you ask what"
+    (whole,) = cues([spoken(text, step=0.3, name="Speaker 1")], named=False)
+    first, second = cues([spoken(text, step=0.3, name="Speaker 1")], named=True)
+    assert " ".join(whole.lines) == text
+    assert " ".join(first.lines + second.lines) == f"Speaker 1: {text}"
+    assert abs(sum(map(len, first.lines)) - sum(map(len, second.lines))) < 15
+    assert first.end <= second.start
+
+
 def test_right_to_left_text_keeps_its_order() -> None:
     text = "مرحبا بكم في مكتب التأمين"
     (cue,) = cues([spoken(text, name="سارة")], named=False)

@@ -41,6 +41,18 @@ async def test_an_edit_is_what_is_read_and_what_was_heard_is_kept(library: Libra
     assert (await olga.client.get(at(note))).json()["transcript"]["edited"] == 1
 
 
+async def test_many_versions_are_read_in_pages(library: Library) -> None:
+    note, client = await library.note(), library.owner.client
+    for version in range(1, 6):
+        await edit(library.owner, note, version=version, text=f"The {version}.")
+    path = at(note, "/segments/0/versions")
+    pages = [{"limit": 4}, {"limit": 4, "before": 3}, {"before": 2}]
+    seen = [[each["version"] for each in (await client.get(path, params=page)).json()] for page in pages]
+    assert seen == [[6, 5, 4, 3], [2, 1], [1]]
+    assert (await client.get(path, params={"limit": 1})).json()[0]["text"] == "The 5."
+    assert (await client.get(path, params={"limit": 0})).status_code == 422
+
+
 async def test_the_same_text_again_is_no_new_version(library: Library) -> None:
     note = await library.note()
     assert (await edit(library.owner, note, version=1, text=HEARD)).json()["version"] == 1

@@ -4,15 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
-from sqlmodel import select
 
-from backend.calls.models import Call, Policy, ScheduledCall
 from backend.core.clock import utc_now
 from backend.quotas import service as quotas
-from tests.factories.people import add_customer
+from tests.factories.calls import add_call
 from tests.factories.recordings import at
 from tests.fixtures.people import People
 from tests.fixtures.product import Start
@@ -43,6 +41,15 @@ async def test_a_recording_says_how_it_was_made_and_what_it_is_about(library: Li
         "model": None,
         "note": None,
     }
+
+
+async def test_a_worker_of_whom_nothing_is_heard_promises_no_time(library: Library) -> None:
+    working = {"state": "transcribing", "stage": "words", "percent": 42, "seconds_left": 75}
+    for left, stalled in ((timedelta(seconds=65), False), (timedelta(seconds=55), True), (-timedelta(hours=1), True)):
+        note = await library.note(**working, claimed_until=utc_now() + left)
+        body = (await library.owner.client.get(at(note))).json()
+        expected = (stalled, None if stalled else 75, 42)
+        assert (body["stalled"], body["seconds_left"], body["percent"]) == expected, left
 
 
 async def test_a_recording_that_is_worked_on_says_how_far_it_is(library: Library) -> None:
@@ -139,7 +146,7 @@ async def test_retention_of_nobody_is_not_found(library: Library) -> None:
 
 
 async def test_a_calls_page_shows_what_people_have_corrected_and_whom_they_have_named(library: Library) -> None:
-    call = await add_call(library)
+    call = await add_call(library.db, recording_state="ready")
     talk = [(0.0, 1.0, "agent", "Good morning."), (1.2, 2.0, "customer", "Wrong number."), (2.0, 3.0, "agent", "Uh.")]
     recording = await library.note(owner_id=None, kind="call", subject_id=call, talk=talk)
     operator = (await library.people.operator()).client
@@ -156,29 +163,3 @@ async def test_a_calls_page_shows_what_people_have_corrected_and_whom_they_have_
     assert (await operator.delete(at(recording))).status_code == 200
     after = (await operator.get(f"/api/calls/{call}")).json()
     assert (after["recording_state"], after["transcript"]) == ("deleted", None)
-
-
-async def add_call(library: Library) -> UUID:
-    """A call that has ended, with its plan."""
-    customer = await add_customer(library.db)
-    async with library.db.transaction() as session:
-        policy = (await session.exec(select(Policy.id).where(Policy.customer_id == customer))).one()
-        plan = ScheduledCall(policy_id=policy, customer_id=customer, cycle_key="now", status="completed", attempt_no=1)
-        session.add(plan)
-        await session.flush()
-        call = Call(
-            scheduled_call_id=plan.id,
-            customer_id=customer,
-            policy_id=policy,
-            attempt_no=1,
-            idempotency_key=str(uuid4()),
-            request_hash="",
-            room_name=str(uuid4()),
-            to_e164="+919800000200",
-            status="completed",
-            deadline_at=utc_now(),
-            ended_at=utc_now(),
-            recording_state="ready",
-        )
-        session.add(call)
-    return call.id

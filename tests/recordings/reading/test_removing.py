@@ -230,9 +230,22 @@ async def test_the_tasks_delete_what_is_on_the_list(library: Library) -> None:
             session.add(RemovedFile(place="storage", path=str(note.blob_key), until=utc_now()))
         assert await tasks.sweep_recordings(runtime) == 0
     assert len(library.people.product.sent.named("remove_recording_files")) == 2
-    assert await tasks.remove_recording_files(runtime) == {"files": 2, "files_left": 0}
+    assert await tasks.remove_recording_files(runtime) == {"files": 2, "files_left": 0, "work_folders": 0}
     done = await tasks.cleanup_recordings(replace(runtime, config=short(runtime.config)))
     assert (done["deleted"], done["files_left"]) == (1, 0)
+
+
+async def test_what_a_killed_worker_had_decoded_goes_with_its_recording(library: Library) -> None:
+    runtime = library.people.product.runtime
+    gone, kept = await library.note(), await library.note(state="transcribing")
+    work = runtime.config.recordings.storage.work
+    for note in (gone, kept):
+        (work / str(note.id)).mkdir(parents=True)
+        (work / str(note.id) / "0.s16").write_bytes(b"every word")
+    (work / ".probe-1").mkdir()
+    assert (await library.owner.client.delete(at(gone))).status_code == 200
+    assert (await tasks.remove_recording_files(runtime))["work_folders"] == 1
+    assert sorted(path.name for path in work.iterdir()) == sorted([str(kept.id), ".probe-1"])
 
 
 def short(config: Config) -> Config:

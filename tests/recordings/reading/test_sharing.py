@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import select
 
-from backend.recordings.library.sharing import MOST_OPEN
+from backend.recordings.library.sharing import MOST_OPEN, MOST_OVER
 from backend.recordings.models import Recording, ShareLink
 from tests.factories.recordings import SOUND, at
 from tests.recordings.reading.conftest import Library
@@ -42,6 +42,7 @@ async def test_a_link_shows_the_words_and_the_sound_and_nothing_about_people(
     answer = await stranger.get(link["url"])
     body = answer.json()
     assert (body["title"], body["language"], body["speakers"]) == ("Renewal", "en", ["Anna", "Speaker 2"])
+    assert body["has_transcript"]
     assert [(each["number"], each["name"]) for each in body["segments"]] == [(0, "Anna"), (2, "Anna")]
     assert "olga" not in answer.text
     assert str(library.owner.id) not in answer.text
@@ -102,6 +103,55 @@ async def test_a_link_ends_when_it_is_revoked_and_stays_so(library: Library, str
     assert (await stranger.get(other["url"])).status_code == 200
     elsewhere = await library.note()
     assert (await library.owner.client.delete(at(elsewhere, f"/shares/{other['id']}"))).status_code == 404
+
+
+async def test_links_of_whoever_has_left_open_nothing(library: Library, stranger: httpx.AsyncClient) -> None:
+    otto, others = await library.people.operator("otto"), await library.people.operator("oscar")
+    team = await library.note(owner_id=None)
+    link = (await otto.client.post(at(team, "/shares"), json={})).json()
+    kept = (await others.client.post(at(team, "/shares"), json={})).json()
+    service = await library.people.client(library.people.product.config.service_key)
+    by_service = (await service.post(at(team, "/shares"), json={})).json()
+
+    async def statuses() -> list[int]:
+        paths = ("", "/transcript", "/audio")
+        return [(await stranger.get(link["url"] + path)).status_code for path in paths]
+
+    async def is_active(active: bool) -> None:
+        async with library.db.transaction() as session:
+            change = text("update users set is_active = :active where id = :id")
+            await (await session.connection()).execute(change, {"active": active, "id": otto.id})
+
+    assert await statuses() == [200, 200, 200]
+    await is_active(False)
+    assert await statuses() == [410, 410, 410]
+    assert (await stranger.get(link["url"])).json()["code"] == "share_revoked"
+    assert [(await stranger.get(each["url"])).status_code for each in (kept, by_service)] == [200, 200]
+    listed = (await others.client.get(at(team, "/shares"))).json()
+    assert {each["id"]: each["is_open"] for each in listed} == {
+        link["id"]: False,
+        kept["id"]: True,
+        by_service["id"]: True,
+    }
+    await is_active(True)
+    assert await statuses() == [200, 200, 200]
+
+
+async def test_every_open_link_is_listed_and_of_the_others_the_last(library: Library) -> None:
+    note = await library.note()
+    first = await shared(library, note)
+    async with library.db.transaction() as session:
+        over = text(
+            "insert into recording_shares (id, recording_id, token_hash, with_audio, created_by, created_at, expires_at, uses)"
+            " select gen_random_uuid(), recording_id, sha256(number::text::bytea), true, created_by,"
+            " now() + number * interval '1 second', now(), 0"
+            " from recording_shares, generate_series(1, :count) number"
+        )
+        await (await session.connection()).execute(over, {"count": MOST_OVER + 20})
+    listed = (await library.owner.client.get(at(note, "/shares"))).json()
+    assert len(listed) == MOST_OVER + 1
+    assert [each["id"] for each in listed if each["is_open"]] == [first["id"]]
+    assert listed == sorted(listed, key=lambda each: each["created_at"], reverse=True)
 
 
 async def test_a_link_of_a_recording_that_is_deleted_opens_nothing(
@@ -170,10 +220,20 @@ async def test_a_link_to_what_is_not_transcribed_yet_says_so_by_having_no_words(
 ) -> None:
     link = await shared(library, await library.note(state="transcribing"))
     body = (await stranger.get(link["url"])).json()
-    assert (body["segments"], body["summary"]) == ([], None)
+    assert (body["segments"], body["summary"], body["has_transcript"]) == ([], None, False)
     assert (await stranger.get(f"{link['url']}/transcript")).status_code == 404
 
 
 async def test_whoever_asks_too_often_is_slowed_down(stranger: httpx.AsyncClient) -> None:
     statuses = [(await stranger.get("/api/shared/x")).status_code for _ in range(62)]
     assert (statuses[0], statuses[-1]) == (404, 429)
+
+
+async def test_a_look_at_what_a_link_has_to_be_heard_is_no_use_of_it(
+    library: Library, stranger: httpx.AsyncClient
+) -> None:
+    link = await shared(library, await library.note())
+    answer = await stranger.head(f"{link['url']}/audio")
+    assert (answer.status_code, answer.headers["Content-Length"], answer.content) == (200, str(len(SOUND)), b"")
+    assert answer.headers["X-Robots-Tag"] == "noindex"
+    assert [row.uses for row in await rows(library)] == [0]
