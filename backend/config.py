@@ -108,6 +108,8 @@ class Config:
     result_expires: int
     database_url: str
     api_url: str
+    # Where people find the pages; empty where nobody has said.
+    public_url: str
     service_key: str
     accounts: Accounts
     livekit_url: str
@@ -310,6 +312,7 @@ def load(environ: Mapping[str, str]) -> Config:
         result_expires=read.value("CELERY_RESULT_EXPIRES", env.whole(60, 31_536_000), "86400"),
         database_url=read.value("DATABASE_URL", env.url("postgresql"), ""),
         api_url=read.value("BEATLINE_API_URL", env.url("http", "https"), "http://127.0.0.1:8000"),
+        public_url=read.value("BEATLINE_PUBLIC_URL", env.url("http", "https"), ""),
         service_key=read.value("BEATLINE_SERVICE_KEY", env.secret, ""),
         accounts=_accounts(read),
         livekit_url=read.value("LIVEKIT_URL", env.url("http", "https", "ws", "wss"), "http://127.0.0.1:7880"),

@@ -25,10 +25,11 @@ _LONGEST_VALUE = 60_000
 _TEMPLATES = {
     "message": "A message in a person's own words, below a subject.",
     "announcement": "An announcement with a title, and a link where one is given.",
+    "recording_ended": "That a recording is transcribed, or cannot be.",
     "job_alert": "An incident of a schedule, or its end.",
     "digest": "What came together since the last digest.",
 }
-OWN = frozenset({"job_alert", "digest"})
+OWN = frozenset({"job_alert", "digest", "recording_ended"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from uuid import UUID
 from backend.core.errors import PermanentError, TransientError
 from backend.core.storage import Blob, Storage
 from backend.recordings.models import Recording, RecordingKind
+from backend.recordings.options import MOST_SPEAKERS
 
 # Of folders in the work folder, one for each look at an upload.
 PROBE_FOLDER = ".probe-"
@@ -27,9 +28,18 @@ def blob_key(kind: str, recording_id: UUID, created_at: datetime, source_path: s
     return f"{kind}s/{created_at:%Y/%m}/{recording_id}{suffix if re.fullmatch(r'[.][a-z0-9]{1,5}', suffix) else ''}"
 
 
-def voice_key(recording: Recording, number: int) -> str:
-    """Where the sample of a speaker's voice lies, such as `calls/2026/11/ID-voice-0.wav`."""
-    return f"{recording.kind}s/{recording.created_at:%Y/%m}/{recording.id}-voice-{number}.wav"
+def voice_key(recording: Recording, number: int, *, other: bool = False) -> str:
+    """Where the sample of a speaker's voice lies, such as `calls/2026/11/ID-voice-0.wav`.
+
+    `other`: beside those of the transcript that is there, until a new one takes its place.
+    """
+    name = "again" if other else "voice"
+    return f"{recording.kind}s/{recording.created_at:%Y/%m}/{recording.id}-{name}-{number}.wav"
+
+
+def voice_keys(recording: Recording, *, other: bool = False) -> list[str]:
+    """All that there may be."""
+    return [voice_key(recording, number, other=other) for number in range(MOST_SPEAKERS)]
 
 
 async def stored(storage: Storage, recording: Recording, egress_dir: Path) -> Blob | None:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from backend.core.principal import Role
 from backend.recordings.models import RecordingKind, RecordingState, Stage
+from backend.recordings.options import TranscribeOptions
 
 # What no page and no file should hold: control characters, lone surrogates (no UTF-8).
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -38,12 +39,6 @@ def _query(text: str) -> str:
     return cleaned
 
 
-def _in_range(at: datetime) -> datetime:
-    if not 1970 <= at.year <= 9000:
-        raise ValueError("must be from the year 1970 to 9000")
-    return at
-
-
 Line = Annotated[str, Field(max_length=_LONGEST_TEXT), AfterValidator(_one_line)]
 Name = Annotated[str, Field(max_length=_LONGEST_NAME), AfterValidator(_one_line)]
 Title = Annotated[str, Field(max_length=300), AfterValidator(_one_line)]
@@ -62,7 +57,8 @@ class ExportFormat(StrEnum):
 class RecordingRead(BaseModel):
     """One recording. `title` and `filename` are null for an admin with whom it is not shared.
 
-    `stage`, `percent` and `seconds_left` say how far a worker is; `cancelling`: it has been told to stop.
+    `stage`, `percent` and `seconds_left` say how far a worker is; `cancelling`: it has been told to stop; `stalled`: nothing has
+    been heard of it for a while, and the next one goes on from there.
     """
 
     id: UUID
@@ -78,6 +74,7 @@ class RecordingRead(BaseModel):
     percent: int | None
     seconds_left: int | None
     cancelling: bool
+    stalled: bool
     error: str | None
     error_code: str | None
     duration_seconds: float | None
@@ -200,6 +197,12 @@ class RecordingUpdate(_Wish):
     shared_role: Role | None = None
 
 
+class TranscribeWish(TranscribeOptions):
+    """Options as of an upload; what is left out has its default. `discard_edits`: what people have changed may go."""
+
+    discard_edits: bool = False
+
+
 class SearchHit(BaseModel):
     """A segment that matches. `snippet` is its text in pieces, those that match marked."""
 
@@ -235,7 +238,7 @@ class ShareCreate(_Wish):
 
 
 class ShareRead(BaseModel):
-    """A link without its token, which nobody is shown again."""
+    """A link without its token, which nobody is shown again. Not `is_open`: expired, revoked, or its maker's account is closed."""
 
     id: UUID
     with_audio: bool
@@ -256,7 +259,10 @@ class ShareMade(ShareRead):
 
 
 class SharedRead(BaseModel):
-    """What a link shows: the words and who said them, nothing about people who have accounts."""
+    """What a link shows: the words and who said them, nothing about people who have accounts.
+
+    Without a transcript (yet) there are no segments either.
+    """
 
     title: str | None
     recorded_at: datetime
@@ -264,6 +270,7 @@ class SharedRead(BaseModel):
     language: str | None
     expires_at: datetime
     with_audio: bool
+    has_transcript: bool
     speakers: list[str]
     summary: SummaryRead | None
     segments: list["SharedSegment"]

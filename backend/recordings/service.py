@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from backend.core.clock import utc_now
@@ -11,7 +12,7 @@ from backend.core.queue import enqueue
 from backend.quotas import service as quotas
 from backend.recordings import ending
 from backend.recordings.models import Recording, RecordingState, TranscriptRow
-from backend.recordings.repository import RecordingRepository
+from backend.recordings.repository import OPEN_STATES, RecordingRepository
 
 TASK = "transcribe_recording"
 PROBE_TASK = "probe_recording"
@@ -21,8 +22,10 @@ LEASE = timedelta(seconds=90)
 # The message of a new recording is on its way; only one that has not been taken by then is sent again.
 _FIRST_SWEEP = timedelta(seconds=60)
 # A message sent by the sweep may wait behind long recordings.
-_NEXT_SWEEP = timedelta(minutes=10)
+_NEXT_SWEEP, _LONGEST_SWEEP = timedelta(minutes=10), timedelta(hours=2)
 _SWEEP_BATCH = 200
+_LOST = (RecordingState.FAILED, RecordingState.CANCELLED)
+_FINAL = (RecordingState.READY, *_LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,8 @@ async def fail(session: Session, *, kind: str, subject_id: UUID, error: str) -> 
     """Record that there will be no recording of a subject. A transcript that is already there stays."""
     recordings = RecordingRepository(session)
     lost = Recording(kind=kind, subject_id=subject_id, source_path="", state=RecordingState.FAILED, error=error)
-    if not await recordings.add(lost):
-        await recordings.fail_open(kind, subject_id, error)
+    if not await recordings.add(lost) and (failed := await recordings.fail_open(kind, subject_id, error)):
+        await ending.ended(session, failed)
     return await _existing(recordings, kind, subject_id)
 
 
@@ -95,10 +98,11 @@ async def briefs(session: Session, *, kind: str, subject_ids: Sequence[UUID]) ->
 async def sweep(db: Database) -> int:
     """Send every free recording again whose attempt is due; returns how many.
 
-    So a lost message, a lost worker or a broker that is away delays a transcript and never loses it.
+    So a lost message, a lost worker or a broker that is away delays a transcript and never loses it. What waits behind a long
+    queue is sent less and less often, or the queue would fill with copies.
     """
     async with db.transaction() as session:
-        due = await RecordingRepository(session).postpone_due(_NEXT_SWEEP, _SWEEP_BATCH)
+        due = await RecordingRepository(session).postpone_due(_NEXT_SWEEP, _LONGEST_SWEEP, _SWEEP_BATCH)
         for recording_id in due:
             enqueue(session, TASK, recording_id=str(recording_id))
     return len(due)
@@ -107,11 +111,12 @@ async def sweep(db: Database) -> int:
 async def cancel(session: Session, recording_id: UUID) -> Recording | None:
     """Ask for a recording to be cancelled: at once where nobody is at it, else within seconds. None where it is final or unknown.
 
-    Whoever waits for its transcript is told, and what was reserved for it is released.
+    Whoever waits for its transcript is told. What was heard of it by then is used of the quota, the rest released. One that was
+    being transcribed again is ready, as before.
     """
     found = await RecordingRepository(session).request_cancel(recording_id)
-    if found is not None and found.state == RecordingState.CANCELLED:
-        await ending.ended(session, found)
+    if found is not None and found.state not in OPEN_STATES:
+        await ending.ended(session, found, settled=ending.heard_seconds(found))
     return found
 
 
@@ -120,9 +125,23 @@ async def retry(session: Session, recording_id: UUID) -> Recording | None:
 
     Raises QuotaExceeded (429).
     """
-    found = await RecordingRepository(session).start_again(recording_id, _FIRST_SWEEP)
+    return await _restarted(session, await RecordingRepository(session).start_again(recording_id, _FIRST_SWEEP, _LOST))
+
+
+async def transcribe_again(session: Session, recording_id: UUID, options: dict[str, Any]) -> Recording | None:
+    """Have a final recording transcribed with other options. None where it is not final, or unknown.
+
+    What is there stays until the new result takes its place, edits and names of speakers with it; where none comes, it stays for
+    good, and the recording is ready again. It costs as much as a new one. Raises QuotaExceeded (429).
+    """
+    rows = RecordingRepository(session)
+    return await _restarted(session, await rows.start_again(recording_id, _FIRST_SWEEP, _FINAL, options=options))
+
+
+async def _restarted(session: Session, found: Recording | None) -> Recording | None:
     if found is None:
         return None
-    await quotas.reserve(session, user_id=found.owner_id, key=found.id, seconds=(found.duration_ms or 0) / 1000)
+    seconds = (found.duration_ms or 0) / 1000
+    await quotas.reserve(session, user_id=found.owner_id, key=found.id, seconds=seconds, again=True)
     enqueue(session, PROBE_TASK if found.state == RecordingState.FETCHED else TASK, recording_id=str(found.id))
     return found

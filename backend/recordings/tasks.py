@@ -1,9 +1,12 @@
 """The workers' side of recordings."""
 
 import asyncio
+import logging
 import threading
 from uuid import UUID
 
+from backend.core import delivery
+from backend.core.errors import TransientError
 from backend.core.object_storage import open_storage
 from backend.core.runtime import Runtime, task
 from backend.core.storage import Storage
@@ -15,6 +18,8 @@ from backend.recordings.uploads import accepting
 from backend.recordings.uploads.accepting import Intake
 from backend.recordings.work import probing, running
 from backend.recordings.work.running import Place
+
+log = logging.getLogger(__name__)
 
 TOOLS = "recordings.tools"
 _STORAGE = "recordings.storage"
@@ -28,23 +33,37 @@ async def transcribe_recording(runtime: Runtime, recording_id: str) -> str | Non
     # Before the claim: a worker without its model must fail loudly, and no recording with it.
     await asyncio.to_thread(tools.engine)
     recordings = runtime.config.recordings
-    place = Place(_storage(runtime), runtime.config.egress_dir, recordings.storage.work)
+    # Those of its predecessors; where every machine has a folder of its own, no other task comes by here.
+    await cleaning.clear_gone(runtime.db, recordings.storage.work)
+    await cleaning.clear_work(runtime.db, recordings.storage.work)
+    place = Place(_storage(runtime), runtime.config.egress_dir, recordings.storage.work, runtime.config.public_url)
     state = await running.transcribe(runtime.db, tools, place, recording_id=UUID(recording_id), report=runtime.progress)
     return state.value if state else None
 
 
 @task(max_retries=5, time_limit=300)
 async def probe_recording(runtime: Runtime, recording_id: str) -> str | None:
-    """Look at an upload: its length for the quota, and a clear answer where it cannot be transcribed."""
+    """Look at an upload: its length for the quota, and a clear answer where it cannot be transcribed.
+
+    Where it cannot be looked at, in the last try either, that is left to the audio worker, which the sweep sends it to.
+    """
     recordings = runtime.config.recordings
-    state = await probing.probe(
-        runtime.db,
-        _storage(runtime),
-        recording_id=UUID(recording_id),
-        work=recordings.storage.work,
-        max_seconds=recordings.uploads.max_seconds,
-        then=service.TASK,
-    )
+    try:
+        state = await probing.probe(
+            runtime.db,
+            _storage(runtime),
+            recording_id=UUID(recording_id),
+            work=recordings.storage.work,
+            max_seconds=recordings.uploads.max_seconds,
+            then=service.TASK,
+            pages=runtime.config.public_url,
+        )
+    except TransientError as fault:
+        message = delivery.current.get()
+        if message is None or message.retry_within(fault) is not None:
+            raise
+        log.warning("recording %s is left to the sweep: %s", recording_id, fault)
+        return None
     return state.value if state else None
 
 
@@ -57,20 +76,24 @@ async def sweep_recordings(runtime: Runtime) -> int:
 
 @task(max_retries=3, time_limit=300)
 async def cleanup_recordings(runtime: Runtime) -> dict[str, int]:
-    """Delete recordings and transcripts that have been kept long enough. Where the files are: on the audio worker."""
+    """Delete recordings that were kept long enough. For a worker that has the files, not one that transcribes."""
     return await cleaning.clean(runtime.db, _storage(runtime), runtime.config)
 
 
 @task(max_retries=3, time_limit=300)
 async def remove_recording_files(runtime: Runtime) -> dict[str, int]:
-    """Delete the files of recordings that were deleted; how many, and how many must wait. On the audio worker, as above."""
+    """Delete the files of recordings that were deleted; how many, and how many must wait. For such a worker, too.
+
+    What a killed worker had decoded of them goes, too.
+    """
     places = Places(_storage(runtime), runtime.config.egress_dir)
-    return await delete_files(runtime.db, places, config=runtime.config)
+    work = await cleaning.clear_gone(runtime.db, runtime.config.recordings.storage.work)
+    return await delete_files(runtime.db, places, config=runtime.config) | {"work_folders": work}
 
 
 @task(max_retries=3, time_limit=1_800)
 async def cleanup_uploads(runtime: Runtime) -> dict[str, int]:
-    """Delete uploads that nobody has gone on with, and make recordings of those whose end was lost. On the audio worker, too."""
+    """Delete uploads that nobody has gone on with, and make recordings of those whose end was lost."""
     return await accepting.sweep(Intake(runtime.db, _storage(runtime), runtime.config.recordings.uploads))
 
 

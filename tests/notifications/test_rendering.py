@@ -62,6 +62,7 @@ def test_every_template_is_complete() -> None:
         "digest": {"total": 3, "since": "now", "items": [{"at": "1", "subject": "s", "text": "t\nu"}]},
         "job_alert": {"event": "opened", "kind": "late", "schedule": "Nightly", "text": "late"},
         "message": {"subject": "s", "message": "m"},
+        "recording_ended": {"name": "Monday", "end": "kept", "minutes": "1:02", "error": "silent", "link": "/ops"},
     }
     assert {one.name: set(one.variables) for one in every_template()} == {
         name: set(context) for name, context in samples.items()

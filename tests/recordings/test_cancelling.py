@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from backend.core.errors import TransientError
 from backend.core.storage import Blob, FolderStorage
 from backend.recordings import service
 from backend.recordings.models import RecordingState, Stage
@@ -39,8 +40,70 @@ async def test_a_cancelled_recording_stops_within_seconds_in_every_stage(desk: D
     now = await desk.now()
     assert (now.state, now.error, now.claimed_until) == (RecordingState.CANCELLED, None, None)
     assert (await desk.checkpoints(), list(desk.work.iterdir()), await desk.transcript()) == ([], [], None)
-    assert await standing_of(desk, owner) == (0, 0, 0)
+    # What was heard by then is used: all of it behind the words, at most half of the first of four parts among them.
+    heard = {"speech": [(0, 0, 0)], "words": [(0, 0, 0), (1_000, 0, 1)]}.get(stage, [(8_000, 0, 1)])
+    assert await standing_of(desk, owner) in heard
     assert await desk.transcribe(recording) is None
+
+
+async def test_half_of_the_words_cost_half_of_the_length(desk: Desk, note: Path) -> None:
+    key = uuid4()
+    owner = await owner_of(desk, 100.0, key)
+    recording = await desk.note(note, owner=owner, id=key)
+    held, parts = Held(), []
+
+    def at_the_third(tick: Tick) -> None:
+        parts.append(tick)
+        if len(parts) == 3:
+            held(lambda _: tick(0.0))
+
+    working = asyncio.create_task(desk.transcribe(recording, scripted_note("words", at_the_third)))
+    assert await asyncio.to_thread(held.began.wait, 20)
+    await desk.cancel(recording)
+    assert await working == RecordingState.CANCELLED
+    used, reserved, files = await standing_of(desk, owner)
+    assert (reserved, files) == (0, 1)
+    assert used == pytest.approx(4_000, abs=100)
+    # Once more is once more: nobody hears for nothing by stopping in time.
+    async with desk.db.transaction() as session:
+        await service.retry(session, key)
+    assert await desk.transcribe(recording, scripted_note()) == RecordingState.READY
+    assert await standing_of(desk, owner) == (used + 8_000, 0, 2)
+
+
+async def test_what_was_heard_before_a_worker_was_lost_is_used_too(desk: Desk, note: Path) -> None:
+    key = uuid4()
+    owner = await owner_of(desk, 100.0, key)
+    recording = await desk.note(note, owner=owner, id=key)
+    with pytest.raises(Killed):
+        await desk.transcribe(recording, scripted_note("summary", die))
+    await desk.change(percent=96)
+    await desk.pass_time(service.LEASE)
+    await desk.cancel(recording)
+    assert (await desk.now()).state == RecordingState.CANCELLED
+    assert await standing_of(desk, owner) == (8_000, 0, 1)
+
+
+@pytest.mark.parametrize("fault", [TransientError("the service is away"), KeyError("ours")])
+async def test_a_wish_that_meets_a_fault_of_the_worker_is_fulfilled_at_once(
+    desk: Desk, note: Path, fault: Exception
+) -> None:
+    recording = await desk.note(note, tries=6)
+    loop = asyncio.get_running_loop()
+
+    def cancel_and_stumble(_: Tick) -> None:
+        asyncio.run_coroutine_threadsafe(desk.cancel(recording), loop).result(20)
+        raise fault
+
+    working = desk.transcribe(recording, scripted_note("words", cancel_and_stumble))
+    if isinstance(fault, TransientError):
+        assert await working == RecordingState.CANCELLED
+    else:
+        # It is a fault of ours all the same, and said so.
+        with pytest.raises(KeyError):
+            await working
+    assert (await desk.now()).state == RecordingState.CANCELLED
+    assert (await desk.checkpoints(), list(desk.work.iterdir())) == ([], [])
 
 
 async def test_a_recording_that_nobody_is_at_is_cancelled_at_once(desk: Desk) -> None:

@@ -261,6 +261,24 @@ def test_the_time_left_follows_from_the_speed_of_this_run() -> None:
     assert pace.percent == 83
 
 
+def test_nobody_promises_a_time_by_the_speed_of_what_comes_before_the_words() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    told = []
+    # A tenth of the whole in six seconds, then five minutes of words.
+    work = [(Stage.PROBE, 0.0, 0.5), (Stage.DECODE, 0.5, 3.0), (Stage.DECODE, 1.0, 1.0), (Stage.SPEECH, 1.0, 1.5)]
+    work += [(Stage.WORDS, part / 30, 10.0) for part in range(30)]
+    for stage, share, seconds in work:
+        pace.seen(stage, share)
+        told.append(pace.seconds_left)
+        now[0] += seconds
+    guessed = [(at, left) for at, left in enumerate(told) if left is not None]
+    assert guessed[0][0] == 5
+    # What follows the words is 0.17 of the whole, they are 0.72.
+    for at, left in guessed:
+        assert left == pytest.approx(10.0 * (34 - at) + 300.0 * 0.17 / 0.72), at
+
+
 def test_parts_of_a_file_of_two_channels_are_numbered_over_both(tmp_path: Path) -> None:
     path = two_parties(tmp_path / "call.wav", 4.0)
     scripted = Scripted(length=2.0)

@@ -72,7 +72,25 @@ async def test_an_upload_that_cannot_be_read_fails_at_once(
 async def test_silence_is_told_at_once(desk: Desk, tmp_path: Path) -> None:
     recording, _ = await _note_of(desk, write_wav(tmp_path / "a.wav", silence(30.0)), reserved=30.0)
     assert await _probe(desk, recording) == RecordingState.FAILED
-    assert (await desk.now()).error_code == "silent_audio"
+    silent = await desk.now()
+    assert (silent.error_code, silent.error) == ("silent_audio", "the file holds digital silence and nothing else")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit", "said"),
+    [
+        (90.0, 60.0, "the file is 1 min 30 s long, over the limit of 1 min"),
+        (7_260.4, 7_260.0, "the file is longer than the limit of 2 h 1 min"),
+    ],
+)
+async def test_a_refusal_says_minutes_and_no_name_that_only_the_storage_knows(
+    desk: Desk, tmp_path: Path, seconds: float, limit: float, said: str
+) -> None:
+    # At a tenth of the rate: what is long here is not large.
+    source = write_wav(tmp_path / "a.wav", silence(seconds / 10), rate=1_600)
+    recording = await desk.note(source)
+    assert await _probe(desk, recording, max_seconds=limit) == RecordingState.FAILED
+    assert (await desk.now()).error == said
 
 
 async def test_what_is_longer_than_the_allowance_fails_and_costs_nothing(desk: Desk, tmp_path: Path) -> None:

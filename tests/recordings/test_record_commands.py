@@ -8,6 +8,7 @@ import pytest
 from backend.core.db import Database
 from devstack.servers import PostgresServer
 from tests.fixtures.command import beatline
+from tests.fixtures.people import add_user
 from tests.ops.recordings.scene import add_ready, add_recording
 
 
@@ -45,6 +46,21 @@ async def test_shows_and_exports_one(db: Database, postgres: PostgresServer, fol
     assert (early.exit_code, "has no transcript" in early.stderr) == (2, True)
 
 
+async def test_has_the_teams_transcribed_again(db: Database, postgres: PostgresServer, folder: Path) -> None:
+    ready, owner = await add_ready(db, folder, owner_id=None), await add_user(db, "olga")
+    done = await beatline("recordings", "transcribe", str(ready), "--language", "de", url=postgres.url)
+    assert (done.exit_code, done.stdout) == (0, f"{ready} is transcribed again\n")
+    shown = (await beatline("recordings", "show", str(ready), url=postgres.url)).stdout
+    assert "state:      fetched" in shown
+    other = await beatline("recordings", "transcribe", str(ready), "--speakers", "2", url=postgres.url)
+    assert (other.exit_code, "cancel that first" in other.stderr) == (2, True)
+    wrong = await beatline("recordings", "transcribe", str(ready), "--backend", "else", url=postgres.url)
+    assert (wrong.exit_code, "backend: " in wrong.stderr) == (2, True)
+    private = await add_ready(db, folder, owner_id=owner.id)
+    refused = await beatline("recordings", "transcribe", str(private), url=postgres.url)
+    assert (refused.exit_code, "only the owner" in refused.stderr) == (2, True)
+
+
 async def test_deletes_for_good_and_goes_on_after_one_that_is_not_there(
     db: Database, postgres: PostgresServer, folder: Path
 ) -> None:
@@ -54,7 +70,7 @@ async def test_deletes_for_good_and_goes_on_after_one_that_is_not_there(
     assert list(folder.rglob("*.wav"))
     done = await beatline("recordings", "delete", "--yes", str(uuid4()), str(ready), url=postgres.url)
     assert done.exit_code == 2
-    assert f"{ready} is deleted: 4 segments, 1 files" in done.stdout
+    assert f"{ready} is deleted: 4 segments, 1 file" in done.stdout
     assert "does not exist" in done.stderr
     assert list(folder.rglob("*.wav")) == []
     assert (await beatline("recordings", "list", url=postgres.url)).stdout == "no recordings\n"

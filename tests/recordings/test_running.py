@@ -5,13 +5,14 @@ import wave
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 from sqlmodel import update
 
 from backend.recordings import service
 from backend.recordings.models import Recording, RecordingState, SegmentRow, SpeakerRow, Stage, SummaryRow
 from backend.recordings.voice_samples import voice_samples
 from backend.recordings.work import running
-from tests.recordings.desk import Desk, Held
+from tests.recordings.desk import Desk, Held, Killed, die
 from tests.recordings.notes import owner_of, scripted_note, standing_of
 
 
@@ -110,6 +111,21 @@ async def test_stage_percent_and_time_are_seen_while_it_runs(desk: Desk, note: P
     await working
     assert told
     assert all(0 <= done <= 100 and total == 100 for done, total in told)
+
+
+async def test_a_worker_that_follows_a_lost_one_does_not_begin_at_nothing_again(desk: Desk, note: Path) -> None:
+    recording = await desk.note(note)
+    with pytest.raises(Killed):
+        await desk.transcribe(recording, scripted_note("words", die))
+    await desk.change(percent=60)
+    await desk.pass_time(service.LEASE)
+    held = Held()
+    working = asyncio.create_task(desk.transcribe(recording, scripted_note("words", held)))
+    await asyncio.sleep(1.5)
+    assert ((await desk.now()).stage, (await desk.now()).percent) == (Stage.WORDS, 60)
+    held.let_go.set()
+    await working
+    assert (await desk.now()).percent == 100
 
 
 async def test_only_what_failed_or_was_cancelled_is_tried_again(desk: Desk, note: Path) -> None:

@@ -241,11 +241,21 @@ async def test_a_recording_that_was_lost_is_known_as_failed(desk: Desk) -> None:
     assert (await desk.now()).state == RecordingState.FAILED
 
 
+def _away(_: Tick) -> None:
+    raise TransientError("the service is away")
+
+
 async def test_failing_an_open_recording_stops_it_and_a_finished_one_stays(desk: Desk) -> None:
     recording = await desk.register(desk.write())
+    with pytest.raises(TransientError):
+        await desk.transcribe(recording, Scripted(summary=_away))
+    assert await desk.checkpoints()
     async with desk.db.transaction() as session:
         await service.fail(session, kind="call", subject_id=desk.subject, error="egress aborted")
     assert await desk.transcribe(recording) is None
+    # They hold what was heard.
+    assert await desk.checkpoints() == []
+    assert desk.sent.named("extract_call_outcome") == [{"call_id": str(desk.subject)}]
 
     desk.subject = uuid4()
     await desk.transcribe(await desk.register(desk.write()))

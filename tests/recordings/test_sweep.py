@@ -36,3 +36,28 @@ async def test_sweeps_at_the_same_time_send_each_recording_once(desk: Desk) -> N
     desk.sent.clear()
     counts = await asyncio.gather(*(service.sweep(desk.db) for _ in range(3)))
     assert sum(counts) == len(desk.sent) == 6
+
+
+async def test_a_long_queue_is_not_filled_with_copies(desk: Desk) -> None:
+    for number in range(20):
+        await desk.register(f"calls/{number}.wav", subject=uuid4())
+    desk.sent.clear()
+    # A night behind long recordings, and a sweep every two minutes.
+    sent = []
+    for _ in range(8 * 30):
+        await desk.pass_time(timedelta(minutes=2))
+        sent.append(await service.sweep(desk.db))
+    # After 2, 12, 24, 48, 96, 192, 312 and 432 minutes.
+    assert len(desk.sent) == sum(sent) == 20 * 8
+    assert sum(sent[-60:]) == 20, "once in two hours at last"
+
+
+async def test_whoever_waited_long_and_lost_its_worker_is_sent_soon(desk: Desk) -> None:
+    recording = await desk.register(desk.write())
+    for _ in range(6):
+        await desk.pass_time(timedelta(hours=2))
+        assert await service.sweep(desk.db) == 1
+    with pytest.raises(Killed):
+        await desk.transcribe(recording, Scripted(die))
+    await desk.pass_time(service.LEASE)
+    assert await service.sweep(desk.db) == 1

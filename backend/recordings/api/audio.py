@@ -27,6 +27,11 @@ SOUND_RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "It is as it was."},
     416: {"description": "The range is not in it."},
 }
+# A range is for GET alone (RFC 9110, 14.2).
+HEAD_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "What there is to be heard: its type and length."},
+    304: {"description": "It is as it was."},
+}
 
 
 async def get_storage(request: Request) -> Storage:
@@ -51,6 +56,7 @@ class Unsatisfiable(Exception):
     """A range that begins behind the end."""
 
 
+@router.head("/{recording_id}/audio", response_class=Response, responses=HEAD_RESPONSES)
 @router.get("/{recording_id}/audio", response_class=Response, responses=SOUND_RESPONSES)
 async def read_audio(
     recording_id: UUID, db: DatabaseDep, principal: ViewerDep, storage: StorageDep, request: Request
@@ -61,6 +67,7 @@ async def read_audio(
     return await answer(request, storage, sound)
 
 
+@router.head("/{recording_id}/speakers/{label}/sample", response_class=Response, responses=HEAD_RESPONSES)
 @router.get("/{recording_id}/speakers/{label}/sample", response_class=Response, responses=SOUND_RESPONSES)
 async def read_speaker_sample(
     recording_id: UUID, label: Label, db: DatabaseDep, principal: ViewerDep, storage: StorageDep, request: Request
@@ -72,7 +79,10 @@ async def read_speaker_sample(
 
 
 async def answer(request: Request, storage: Storage, sound: Sound) -> Response:
-    """200 or 206 with the bytes, 304, 416; NotFound (404) where the file is gone, Unavailable (503) while the storage is away."""
+    """200 or 206 with the bytes (none for HEAD), 304, 416.
+
+    NotFound (404) where the file is gone, Unavailable (503) while the storage is away.
+    """
     try:
         size = await storage.size(sound.key)
     except TransientError as fault:
@@ -80,8 +90,10 @@ async def answer(request: Request, storage: Storage, sound: Sound) -> Response:
     if size is None:
         raise NotFound("the audio is not in the storage", code="no_audio")
     headers = _headers(sound)
-    if request.headers.get("If-None-Match") == headers["ETag"]:
+    if _has_it(request.headers.get("If-None-Match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
+    if request.method == "HEAD":
+        return Response(headers=headers | {"Content-Length": str(size)}, media_type=sound.media_type)
     wanted = request.headers.get("Range")
     if request.headers.get("If-Range", headers["ETag"]) != headers["ETag"]:
         wanted = None
@@ -91,6 +103,11 @@ async def answer(request: Request, storage: Storage, sound: Sound) -> Response:
         headers = {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
         return problem(416, "unsatisfiable_range", f"the audio has {size} bytes", headers)
     return await _streamed(storage, sound, part or Part(0, size, size), headers, whole=part is None)
+
+
+def _has_it(given: str | None, tag: str) -> bool:
+    """Whether If-None-Match names the tag, weakly (RFC 9110, 13.1.2)."""
+    return given is not None and any(each.strip().removeprefix("W/") in {tag, "*"} for each in given.split(","))
 
 
 def parse_range(wanted: str | None, size: int) -> Part | None:

@@ -9,7 +9,17 @@ from fastapi import APIRouter, Query, Response
 
 from backend.core.paging import Page
 from backend.core.throttle import caller, limited
-from backend.core.web import AdminDep, ConfigDep, DatabaseDep, PersonDep, SessionDep, Viewer, ViewerDep, WriterDep, private
+from backend.core.web import (
+    AdminDep,
+    ConfigDep,
+    DatabaseDep,
+    PersonDep,
+    SessionDep,
+    Viewer,
+    ViewerDep,
+    WriterDep,
+    private,
+)
 from backend.recordings.api.audio import StorageDep
 from backend.recordings.keeping import removing, retention
 from backend.recordings.library import editing, exporting, managing, reading, searching
@@ -31,6 +41,7 @@ from backend.recordings.schemas import (
     SegmentVersionRead,
     SpeakerRead,
     SpeakerUpdate,
+    TranscribeWish,
 )
 
 router = APIRouter(prefix="/api/recordings", tags=["recordings"])
@@ -56,8 +67,9 @@ async def list_recordings(
     limit: Limit = 50,
 ) -> Page[RecordingRead]:
     """Recordings that you may know of, newest first; `mine`: those that you have uploaded."""
+    states = {state} if state is not None else None
     return await reading.list_recordings(
-        session, principal, state=state, kind=kind, mine=mine, cursor=cursor, limit=limit
+        session, principal, states=states, kind=kind, mine=mine, cursor=cursor, limit=limit
     )
 
 
@@ -138,6 +150,21 @@ async def retry_recording(session: SessionDep, principal: WriterDep, recording_i
     return await managing.retry(session, recording_id, principal)
 
 
+@router.post("/{recording_id}/transcribe", status_code=202, dependencies=[private("hints")])
+async def transcribe_recording(
+    db: DatabaseDep,
+    principal: WriterDep,
+    storage: StorageDep,
+    recording_id: UUID,
+    body: TranscribeWish | None = None,
+) -> RecordingRead:
+    """Transcribe a recording once more, with other options; what is there stays until the new transcript takes its place.
+
+    It counts on today's quota of its owner. 409 `edited` where somebody has corrected segments or named speakers: `discard_edits`.
+    """
+    return await managing.transcribe(db, storage, recording_id, body or TranscribeWish(), principal)
+
+
 @router.get("/{recording_id}/transcript", response_class=Response, responses=_EXPORTS)
 async def read_transcript(
     db: DatabaseDep,
@@ -186,10 +213,15 @@ async def edit_segment(
 
 @router.get("/{recording_id}/segments/{number}/versions")
 async def list_versions(
-    session: SessionDep, principal: ViewerDep, recording_id: UUID, number: Number
+    session: SessionDep,
+    principal: ViewerDep,
+    recording_id: UUID,
+    number: Number,
+    before: Annotated[int | None, Query(ge=2, le=2**31 - 1)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[SegmentVersionRead]:
-    """What a segment says and has said, the newest first; version 1 is what the machine heard."""
-    return await reading.list_versions(session, recording_id, number, principal)
+    """What a segment says and has said, the newest first, those below the version `before`; version 1 is what the machine heard."""
+    return await reading.list_versions(session, recording_id, number, principal, before=before, limit=limit)
 
 
 @router.get("/{recording_id}/speakers")

@@ -11,7 +11,7 @@ from backend.core.clock import utc_now
 from backend.core.logging import request_id
 from backend.core.throttle import client_address, limited
 from backend.core.web import DatabaseDep, SessionDep, WriterDep
-from backend.recordings.api.audio import SOUND_RESPONSES, StorageDep, answer
+from backend.recordings.api.audio import HEAD_RESPONSES, SOUND_RESPONSES, StorageDep, answer
 from backend.recordings.api.recordings import file_of
 from backend.recordings.library import sharing
 from backend.recordings.schemas import ExportFormat, ShareCreate, SharedRead, ShareMade, ShareRead
@@ -37,7 +37,7 @@ async def create_share(
 
 @router.get("/{recording_id}/shares")
 async def list_shares(session: SessionDep, principal: WriterDep, recording_id: UUID) -> list[ShareRead]:
-    """The links of a recording, newest first, with how often they were used; those that are over too."""
+    """The links of a recording with how often they were used, newest first: all that are open, the last hundred that are over."""
     return await sharing.list_shares(session, recording_id, principal)
 
 
@@ -79,6 +79,12 @@ async def read_shared_transcript(
 
 
 # A player asks for many parts of one file.
+@open_router.head(
+    "/{token}/audio",
+    response_class=Response,
+    responses={**HEAD_RESPONSES, **_OPENED},
+    dependencies=[limited("600/minute", name="shared-audio")],
+)
 @open_router.get(
     "/{token}/audio",
     response_class=Response,
@@ -87,7 +93,7 @@ async def read_shared_transcript(
 )
 async def read_shared_audio(db: DatabaseDep, token: Token, storage: StorageDep, request: Request) -> Response:
     """The sound, where the link is for hearing too; one range of bytes at a time."""
-    first = request.headers.get("Range", "bytes=0-").startswith("bytes=0-")
+    first = request.method == "GET" and request.headers.get("Range", "bytes=0-").startswith("bytes=0-")
     async with db.transaction() as session:
         sound = await sharing.shared_sound(session, token, counted=first)
     if first:

@@ -43,7 +43,7 @@ async def clean(
     end = time.monotonic() + within
     if not storage_is_here(config):
         folder = config.recordings.storage.folder
-        raise PermanentError(f"{folder} is not a folder here; this is a task for the audio worker")
+        raise PermanentError(f"{folder} is not a folder here; this is a task for a worker that has the recordings")
     deleted = 0
     while time.monotonic() < end:
         gone = await _remove_due(db, config, batch)
@@ -56,8 +56,27 @@ async def clean(
         "deleted": deleted,
         **files,
         "shares": await _purge_shares(db, batch),
-        "work_folders": await _clear_work(db, config.recordings.storage.work),
+        "work_folders": await clear_work(db, config.recordings.storage.work),
     }
+
+
+async def clear_gone(db: Database, work: Path) -> int:
+    """Delete what a killed worker has decoded of recordings that were deleted since; how many. One that lives notices by itself."""
+    found = {
+        recording_id: path for path in await asyncio.to_thread(_folders, work) if (recording_id := _named_by(path))
+    }
+    if not found:
+        return 0
+    async with db.transaction() as session:
+        known = await RemovalRepository(session).known(list(found))
+    gone = [path for recording_id, path in found.items() if recording_id not in known]
+    for path in gone:
+        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+    return len(gone)
+
+
+def _folders(work: Path) -> list[Path]:
+    return [path for path in work.iterdir() if path.is_dir()] if work.is_dir() else []
 
 
 async def _remove_due(db: Database, config: Config, batch: int) -> int:
@@ -74,8 +93,8 @@ async def _purge_shares(db: Database, batch: int) -> int:
         return await RemovalRepository(session).purge_shares(_SHARES_KEPT, batch * 10)
 
 
-async def _clear_work(db: Database, work: Path) -> int:
-    """Delete folders that a killed worker has left; how many."""
+async def clear_work(db: Database, work: Path) -> int:
+    """Delete folders that a killed worker has left, on this machine; how many."""
     rested = await asyncio.to_thread(_rested, work)
     if not rested:
         return 0

@@ -19,11 +19,9 @@ from backend.core.errors import TransientError
 from backend.core.principal import Principal
 from backend.core.queue import enqueue
 from backend.core.storage import Storage
-from backend.quotas import service as quotas
 from backend.recordings import access, ending
-from backend.recordings.fetching import blob_key, voice_key
+from backend.recordings.fetching import blob_key, voice_keys
 from backend.recordings.models import Recording, RecordingKind, RecordingState
-from backend.recordings.options import MOST_SPEAKERS
 from backend.recordings.repository.removals import Counted, RemovalRepository
 from backend.recordings.schemas import Removed
 
@@ -66,7 +64,7 @@ async def remove(
     async with db.transaction() as session:
         recording = await access.manageable(session, recording_id, principal)
         counted = await RemovalRepository(session).remove([recording_id], perhaps_written([recording]))
-        await quotas.release(session, key=recording_id)
+        await ending.paid(session, recording, ending.heard_seconds(recording))
         ending.told(session, recording)
         enqueue(session, TASK)
     log.info("recording %s was deleted by %s", recording_id, principal.name)
@@ -88,8 +86,8 @@ async def remove_held(session: Session, recordings: Sequence[Recording]) -> Coun
     """Step 1 of `remove` for recordings that the session holds, whoever's they are."""
     ids = [recording.id for recording in recordings]
     counted = await RemovalRepository(session).remove(ids, perhaps_written(recordings))
-    for recording_id in ids:
-        await quotas.release(session, key=recording_id)
+    for recording in recordings:
+        await ending.paid(session, recording, None)
     return counted
 
 
@@ -131,7 +129,7 @@ def perhaps_written(recordings: Sequence[Recording]) -> list[tuple[UUID, str]]:
 
 def _keys_of(recording: Recording) -> list[str]:
     audio = blob_key(recording.kind, recording.id, recording.created_at, recording.source_path)
-    voices = [voice_key(recording, number) for number in range(MOST_SPEAKERS)]
+    voices = voice_keys(recording) + voice_keys(recording, other=True)
     return [audio, *voices] if recording.kind == RecordingKind.CALL else voices
 
 

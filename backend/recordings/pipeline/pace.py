@@ -4,22 +4,10 @@ import time
 from collections.abc import Callable
 
 from backend.recordings.models import Stage
+from backend.recordings.progress import START, WEIGHTS
 
-# Shares of the processor time of a local transcription, measured on the samples. Whoever skips a stage jumps.
-_WEIGHTS = {
-    Stage.FETCH: 0.01,
-    Stage.PROBE: 0.01,
-    Stage.DECODE: 0.04,
-    Stage.SPEECH: 0.05,
-    Stage.WORDS: 0.72,
-    Stage.SPEAKERS: 0.13,
-    Stage.SUMMARY: 0.03,
-    Stage.STORE: 0.01,
-}
-_START = dict(zip(_WEIGHTS, (sum(list(_WEIGHTS.values())[:at]) for at in range(len(_WEIGHTS))), strict=True))
-
-# A guess from less would jump about.
-_SURE_SECONDS, _SURE_SHARE = 2.0, 0.02
+# A guess from less would jump about, and what comes before the words is too fast to tell anything of them.
+_SURE_SECONDS, _SURE_SHARE = 5.0, 0.02
 
 
 class Pace:
@@ -32,9 +20,10 @@ class Pace:
 
     def seen(self, stage: Stage, share: float) -> None:
         """The work is at `share` (0 to 1) of a stage. A stage of which nothing is left to do is passed in no time."""
-        done = min(1.0, _START[stage] + _WEIGHTS[stage] * min(1.0, max(0.0, share)))
+        done = min(1.0, START[stage] + WEIGHTS[stage] * min(1.0, max(0.0, share)))
         now = self._clock()
-        if self._from is None or (done - self._done > 0.1 and now - self._from[0] < _SURE_SECONDS):
+        jumped = self._from is not None and done - self._done > 0.1 and now - self._from[0] < _SURE_SECONDS
+        if START[stage] >= START[Stage.WORDS] and (self._from is None or jumped):
             self._from = (now, done)
         self._done = max(self._done, done)
 
@@ -49,7 +38,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        """None while nobody can tell."""
+        """By the speed of the words and what follows them; None while nobody can tell."""
         if self._from is None:
             return None
         spent, gained = self._clock() - self._from[0], self._done - self._from[1]

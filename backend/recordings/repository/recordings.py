@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, func, update
+from sqlalchemy import ColumnElement, case, exists, func, literal, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import SQLModel, col, or_, select
 
 from backend.core.db import Session
-from backend.recordings.models import Recording, RecordingState, SegmentRow, TranscriptRow
+from backend.recordings.models import Recording, RecordingState, SegmentRow, SpeakerRow, SummaryRow, TranscriptRow
 
 OPEN_STATES = (RecordingState.REGISTERED, RecordingState.FETCHED, RecordingState.TRANSCRIBING)
 
@@ -27,12 +27,44 @@ def _is_free() -> ColumnElement[bool]:
     )
 
 
+def _is_waiting(recording_id: UUID) -> ColumnElement[bool]:
+    return (col(Recording.id) == recording_id) & (col(Recording.state) == RecordingState.FETCHED) & _is_free()
+
+
+def _state_of(state: str | None) -> RecordingState | None:
+    return RecordingState(state) if state is not None else None
+
+
 def _is_held(claimed: Recording) -> ColumnElement[bool]:
     return (
         (col(Recording.id) == claimed.id)
         & (col(Recording.attempts) == claimed.attempts)
         & col(Recording.state).in_(OPEN_STATES)
     )
+
+
+def _without_result(state: RecordingState) -> ColumnElement[str]:
+    """The state of one of which nothing new came: what was heard before is there still."""
+    heard = exists().where(col(TranscriptRow.recording_id) == col(Recording.id))
+    return case((heard, RecordingState.READY.value), else_=literal(state.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a recording ended, for its owner. `name` is a person's title for it, else its file's name.
+
+    `fresh`: it was made less than a minute ago; `kept`: the transcript is the one from before.
+    """
+
+    owner_id: UUID | None
+    attempts: int
+    name: str | None
+    ready: bool
+    kept: bool
+    fresh: bool
+    error: str | None
+    created_at: datetime
+    duration_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +127,8 @@ class RecordingRepository:
             .where(col(Recording.id) == recording_id, _is_free())
             .values(
                 claimed_until=func.now() + lease,
+                # The sweep may have put it off for long, behind others; whoever is lost is followed soon.
+                next_attempt_at=func.now() + lease,
                 attempts=Recording.attempts + 1,
                 tries=Recording.tries + 1,
                 updated_at=func.now(),
@@ -110,14 +144,29 @@ class RecordingRepository:
         change = update(Recording).where(_is_held(claimed)).values(updated_at=func.now(), **values)
         return (await self.session.exec(change.returning(col(Recording.id)))).first() is not None
 
-    async def finish(self, claimed: Recording, *, title: str | None, **values: Any) -> bool:
-        """The same for a result, which nobody wants any more once the recording is to be cancelled.
+    async def end(self, claimed: Recording, state: RecordingState, **values: Any) -> RecordingState | None:
+        """The same for one of which nothing came: `state`, or ready where what was heard before is there. The state it has."""
+        change = update(Recording).where(_is_held(claimed))
+        change = change.values(state=_without_result(state), updated_at=func.now(), **values)
+        return _state_of((await self.session.exec(change.returning(col(Recording.state)))).scalars().first())
 
-        `title` is for a recording that has none; its owner may have given it one meanwhile.
-        """
+    async def end_waiting(self, recording_id: UUID, state: RecordingState, **values: Any) -> RecordingState | None:
+        """The same for one that no worker has begun with."""
+        change = update(Recording).where(_is_waiting(recording_id))
+        change = change.values(state=_without_result(state), updated_at=func.now(), **values)
+        return _state_of((await self.session.exec(change.returning(col(Recording.state)))).scalars().first())
+
+    async def finish(self, claimed: Recording, **values: Any) -> bool:
+        """The same for a result, which nobody wants any more once the recording is to be cancelled."""
         change = update(Recording).where(_is_held(claimed), col(Recording.cancel_requested_at).is_(None))
-        change = change.values(title=func.coalesce(Recording.title, title), updated_at=func.now(), **values)
+        change = change.values(state=RecordingState.READY, updated_at=func.now(), **values)
         return (await self.session.exec(change.returning(col(Recording.id)))).first() is not None
+
+    async def give_title(self, recording_id: UUID, title: str | None, *, instead_of: str | None) -> None:
+        """For a recording that has none, or `instead_of`; its owner may have given it one meanwhile."""
+        kept = func.nullif(Recording.title, instead_of)
+        change = update(Recording).where(col(Recording.id) == recording_id)
+        await self.session.exec(change.values(title=func.coalesce(kept, title)))
 
     async def look(self, claimed: Recording, lease: timedelta | None = None, **values: Any) -> Look | None:
         """Whether this worker still holds it, None where not; `values` are written on the way, and a new lease."""
@@ -131,8 +180,13 @@ class RecordingRepository:
         seen: Sequence[datetime | None] = (await self.session.exec(query)).all()
         return Look(seen[0] is not None) if seen else None
 
-    async def release(self, claimed: Recording, *, error: str | None, wait: timedelta) -> bool:
-        return await self.change_claimed(claimed, claimed_until=None, error=error, next_attempt_at=func.now() + wait)
+    async def release(self, claimed: Recording, *, error: str | None, wait: timedelta) -> Look | None:
+        """Give it back for the next attempt after `wait`; what is seen of it on the way, None where somebody else has it."""
+        cancelled = col(Recording.cancel_requested_at).is_not(None)
+        next_attempt_at = case((cancelled, func.now()), else_=func.now() + wait)
+        return await self.look(
+            claimed, next_attempt_at=next_attempt_at, claimed_until=None, error=error, seconds_left=None
+        )
 
     async def request_cancel(self, recording_id: UUID) -> Recording | None:
         """Ask for an open recording to be cancelled; at once where nobody is at it. None where it is final or unknown.
@@ -144,7 +198,7 @@ class RecordingRepository:
             .where(col(Recording.id) == recording_id, col(Recording.state).in_(OPEN_STATES))
             .values(
                 cancel_requested_at=func.coalesce(Recording.cancel_requested_at, func.now()),
-                state=case((_is_free(), RecordingState.CANCELLED.value), else_=Recording.state),
+                state=case((_is_free(), _without_result(RecordingState.CANCELLED)), else_=Recording.state),
                 next_attempt_at=func.least(
                     Recording.next_attempt_at, func.coalesce(Recording.claimed_until, func.now())
                 ),
@@ -156,13 +210,15 @@ class RecordingRepository:
         found: Recording | None = (await self.session.exec(change)).scalars().first()
         return found
 
-    async def start_again(self, recording_id: UUID, first_sweep: timedelta) -> Recording | None:
-        """Open a failed or cancelled recording anew; whoever held it before may write no more. None where it is neither."""
+    async def start_again(
+        self, recording_id: UUID, first_sweep: timedelta, states: Sequence[RecordingState], **values: Any
+    ) -> Recording | None:
+        """Open a recording in one of `states` anew; whoever held it before may write no more. None where it is in another."""
         change = (
             update(Recording)
             .where(
                 col(Recording.id) == recording_id,
-                col(Recording.state).in_((RecordingState.FAILED, RecordingState.CANCELLED)),
+                col(Recording.state).in_(states),
             )
             .values(
                 state=case(
@@ -174,6 +230,7 @@ class RecordingRepository:
                 tries=0,
                 next_attempt_at=func.now() + first_sweep,
                 updated_at=func.now(),
+                **values,
             )
             .returning(Recording)
             .execution_options(populate_existing=True)
@@ -185,13 +242,14 @@ class RecordingRepository:
         """Change a recording that lies in the storage and that no worker has begun with."""
         change = (
             update(Recording)
-            .where(col(Recording.id) == recording_id, col(Recording.state) == RecordingState.FETCHED, _is_free())
+            .where(_is_waiting(recording_id))
             .values(updated_at=func.now(), **values)
             .returning(col(Recording.id))
         )
         return (await self.session.exec(change)).first() is not None
 
-    async def fail_open(self, kind: str, subject_id: UUID, error: str) -> bool:
+    async def fail_open(self, kind: str, subject_id: UUID, error: str) -> Recording | None:
+        """Ready where what was heard before is there."""
         change = (
             update(Recording)
             .where(
@@ -199,18 +257,61 @@ class RecordingRepository:
                 col(Recording.subject_id) == subject_id,
                 col(Recording.state).in_(OPEN_STATES),
             )
-            .values(state=RecordingState.FAILED, error=error, claimed_until=None, updated_at=func.now())
-            .returning(col(Recording.id))
+            .values(
+                state=_without_result(RecordingState.FAILED), error=error, claimed_until=None, updated_at=func.now()
+            )
+            .returning(Recording)
+            .execution_options(populate_existing=True)
         )
-        return (await self.session.exec(change)).first() is not None
+        failed: Recording | None = (await self.session.exec(change)).scalars().first()
+        return failed
+
+    async def outcome(self, recording_id: UUID, fresh: timedelta) -> Outcome | None:
+        """None where it is gone. A title that stands in its summary, too, is the machine's."""
+        theirs = case((col(Recording.title).is_distinct_from(SummaryRow.title), Recording.title))
+        query = (
+            select(Recording, func.coalesce(theirs, Recording.filename), Recording.created_at > func.now() - fresh)
+            .outerjoin(SummaryRow, col(SummaryRow.recording_id) == Recording.id)
+            .where(Recording.id == recording_id)
+        )
+        row = (await self.session.exec(query, execution_options={"populate_existing": True})).first()
+        if row is None:
+            return None
+        found, name, is_fresh = row
+        ready = found.state == RecordingState.READY
+        return Outcome(
+            owner_id=found.owner_id,
+            attempts=found.attempts,
+            name=name,
+            ready=ready and found.error is None,
+            kept=ready and found.error is not None,
+            fresh=is_fresh,
+            error=found.error,
+            created_at=found.created_at,
+            duration_ms=found.duration_ms,
+        )
+
+    async def sample_keys(self, recording_id: UUID) -> set[str]:
+        """Of the voices of the transcript that is there."""
+        query = select(SpeakerRow.sample_key).where(SpeakerRow.recording_id == recording_id)
+        return {key for key in (await self.session.exec(query)).all() if key is not None}
+
+    async def marks(self, recording_id: UUID) -> tuple[int, int]:
+        """What people have made of a transcript: how many segments they have changed, how many speakers they have named."""
+        edited = select(func.count()).where(SegmentRow.recording_id == recording_id, col(SegmentRow.version) > 1)
+        named = select(func.count()).where(SpeakerRow.recording_id == recording_id, col(SpeakerRow.name).is_not(None))
+        return (await self.session.exec(edited)).one(), (await self.session.exec(named)).one()
 
     async def store(self, rows: Sequence[SQLModel]) -> None:
         """Insert rows of a recording's result."""
         self.session.add_all(rows)
         await self.session.flush()
 
-    async def postpone_due(self, wait: timedelta, limit: int) -> Sequence[UUID]:
-        """The ids of free recordings whose next attempt is due, which becomes due again after `wait`."""
+    async def postpone_due(self, wait: timedelta, longest: timedelta, limit: int) -> Sequence[UUID]:
+        """The ids of free recordings whose next attempt is due, which becomes due again after `wait`.
+
+        After as long again as it has waited, where that is more, up to `longest`: behind a long queue its message is in it.
+        """
         due = (
             select(Recording.id)
             .where(_is_free(), col(Recording.next_attempt_at) <= func.now())
@@ -221,7 +322,10 @@ class RecordingRepository:
         change = (
             update(Recording)
             .where(col(Recording.id).in_(due.scalar_subquery()))
-            .values(next_attempt_at=func.now() + wait)
+            .values(
+                next_attempt_at=func.now()
+                + func.least(longest, func.greatest(wait, func.now() - col(Recording.updated_at)))
+            )
             .returning(col(Recording.id))
         )
         return (await self.session.exec(change)).scalars().all()

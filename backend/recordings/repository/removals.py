@@ -43,13 +43,21 @@ select (select count(*) from transcripts where recording_id = any(:ids)) as tran
     (select count(*) from recording_speakers where recording_id = any(:ids)) as speakers,
     (select count(*) from recording_shares where recording_id = any(:ids)) as shares
 """
+# An outcome quotes what was said.
 _REMOVE = """
 with gone as (delete from recordings where id = any(:ids) returning kind, subject_id),
 told as (
-    update calls set recording_state = 'deleted', updated_at = now()
-    where id in (select subject_id from gone where kind = 'call') and recording_state in ('ready', 'failed')
+    update calls set updated_at = now(), outcome = outcome - 'evidence',
+        recording_state = case when recording_state in ('ready', 'failed') then 'deleted' else recording_state end
+    where id in (select subject_id from gone where kind = 'call')
+    and (recording_state in ('ready', 'failed') or outcome ? 'evidence')
 )
 select count(*) from gone
+"""
+# The rows of uploads lead to pieces that may be left, so the sweep of uploads deletes them; names and wishes go at once.
+_FORGET = """
+update uploads set filename = null, title = null, options = '{}', progress = '{}', expires_at = least(expires_at, now())
+where recording_id = any(:ids)
 """
 # What was made by somebody who keeps such things for another time than the setting goes by theirs.
 _DUE = """
@@ -64,6 +72,14 @@ order by r.created_at, r.id
 limit :limit
 for update of r skip locked
 """
+
+
+_REPLACED_FILES = """
+insert into removed_files (place, path, until, next_attempt_at, attempts, created_at)
+select 'storage', sample_key, now(), now(), 0, now() from recording_speakers where recording_id = :id and sample_key is not null
+on conflict (place, path) do update set next_attempt_at = now()
+"""
+_REPLACED = ("segment_versions", "transcript_segments", "recording_speakers", "transcripts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +115,25 @@ class RemovalRepository:
             "extra_paths": [path for _, path in extra],
         }
         files = (await connection.execute(text(_FILES), values)).all()
+        await connection.execute(text(_FORGET), {"ids": list(ids)})
         gone = int((await connection.execute(text(_REMOVE), {"ids": list(ids)})).scalar_one())
         return Counted(gone, **counts, files=tuple((row[0], row[1]) for row in files))
+
+    async def replace_result(self, recording_id: UUID) -> str | None:
+        """Delete what was heard before, edits and all, for a new result; the title that the machine gave then."""
+        connection = await self.session.connection()
+        of = {"id": recording_id}
+        await connection.execute(text(_REPLACED_FILES), of)
+        for table in _REPLACED:
+            await connection.execute(text(f"delete from {table} where recording_id = :id"), of)  # noqa: S608 - a constant
+        title = text("delete from recording_summaries where recording_id = :id returning title")
+        found: str | None = (await connection.execute(title, of)).scalar_one_or_none()
+        return found
+
+    async def keep_files(self, keys: Sequence[str]) -> None:
+        """Of the storage; they are about to be written anew."""
+        at = (col(RemovedFile.place) == "storage") & col(RemovedFile.path).in_(keys)
+        await self.session.exec(delete(RemovedFile).where(at))
 
     async def due(self, *, calls: int, notes: int, limit: int) -> list[Recording]:
         """Finished recordings that have been kept long enough, oldest first, held; days by kind, 0 for ever."""
@@ -153,6 +186,10 @@ class RemovalRepository:
 
     async def pending_files(self) -> int:
         return (await self.session.exec(select(func.count()).select_from(RemovedFile))).one()
+
+    async def known(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Those that are there."""
+        return set((await self.session.exec(select(Recording.id).where(col(Recording.id).in_(ids)))).all())
 
     async def existing(self, ids: Sequence[UUID]) -> set[UUID]:
         """Those that a worker may have need of: there, and not final."""

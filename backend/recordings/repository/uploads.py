@@ -11,12 +11,14 @@ from sqlmodel import col, select
 
 from backend.core.clock import utc_now
 from backend.core.db import Session
-from backend.recordings.models import Checkpoint, Recording, RemovedFile, Upload
+from backend.recordings.models import Checkpoint, Recording, RecordingState, RemovedFile, Upload
 
 # Of one owner's, so that the count is right for two at once, and a second upload of the team's sees the first one.
 _LOCK = "select pg_advisory_xact_lock(hashtextextended('beatline.uploads.' || :name, 0))"
 # Nothing changes one that has expired; the sweep begins this much later, when every transaction from before has ended.
 _MARGIN = timedelta(minutes=1)
+# Of these nothing is left to keep: the same content again starts anew.
+NOTHING_CAME = (RecordingState.FAILED, RecordingState.CANCELLED)
 
 
 class UploadRepository:
@@ -166,6 +168,22 @@ class UploadRepository:
         )
         return (await self.session.exec(query, execution_options={"populate_existing": True})).first()
 
+    async def may_have(self, owner_id: UUID, sha256: str | None, sizes: range | None) -> bool:
+        """Whether somebody has a recording of this content, where that is known, and of one of these sizes, where they are.
+
+        One that came to nothing does not count, and where nothing is known there is none.
+        """
+        query = select(Recording.id).where(
+            Recording.owner_id == owner_id, Recording.kind == "note", col(Recording.state).not_in(NOTHING_CAME)
+        )
+        if sha256 is not None:
+            query = query.where(Recording.sha256 == sha256)
+        if sizes is not None:
+            query = query.where(col(Recording.size_bytes).between(sizes.start, sizes.stop - 1))
+        if sha256 is None and sizes is None:
+            return False
+        return (await self.session.exec(query.limit(1))).first() is not None
+
     async def find_recording(self, recording_id: UUID) -> Recording | None:
         query = select(Recording).where(Recording.id == recording_id)
         return (await self.session.exec(query, execution_options={"populate_existing": True})).first()
@@ -181,6 +199,11 @@ class UploadRepository:
         """Have a blob deleted: by the sweep of removed files, so that a crash leaves none."""
         row = RemovedFile(place="storage", path=key, until=utc_now())
         await self.session.exec(insert(RemovedFile).values(**row.model_dump()).on_conflict_do_nothing())
+
+    async def file_gone(self, key: str) -> None:
+        """It was deleted already."""
+        at = (col(RemovedFile.place) == "storage") & (col(RemovedFile.path) == key)
+        await self.session.exec(delete(RemovedFile).where(at))
 
 
 def _of(owner_id: UUID | None) -> Any:

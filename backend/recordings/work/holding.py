@@ -123,7 +123,7 @@ class Hold:
                 self._stop(OutOfTime(f"not done within {self.seconds:.0f} s"))
             await self._look_around()
             if self.report is not None:
-                await self.report(self._pace.percent, 100)
+                await self.report(self._percent, 100)
 
     async def _look_around(self) -> None:
         try:
@@ -162,11 +162,16 @@ class Hold:
         self._lost = True
         self._stop(LeaseLost("somebody else has the recording, or it is gone"))
 
+    @property
+    def _percent(self) -> int:
+        """Does not go back behind what a worker had done that was lost: most of it is there."""
+        return max(self._pace.percent, self.claimed.percent or 0)
+
     def _news(self) -> dict[str, Any]:
         left = self._pace.seconds_left
         now = {
             "stage": self._stage.value,
-            "percent": self._pace.percent,
+            "percent": self._percent,
             "seconds_left": None if left is None else _rounded(left),
         }
         return {name: value for name, value in now.items() if self._told.get(name) != value}

@@ -17,6 +17,7 @@ from backend.recordings.fetching import PROBE_FOLDER
 from backend.recordings.models import Recording, RecordingState
 from backend.recordings.repository import RecordingRepository
 from backend.recordings.sound.inspecting import Seen, inspect
+from backend.recordings.work import telling
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,11 @@ def values(seen: Seen) -> dict[str, object]:
 
 
 async def probe(
-    db: Database, storage: Storage, *, recording_id: UUID, work: Path, max_seconds: float, then: str
+    db: Database, storage: Storage, *, recording_id: UUID, work: Path, max_seconds: float, then: str, pages: str = ""
 ) -> RecordingState | None:
     """Look at a recording that nobody has begun with, and send `then` for it; the state it has, None where there was nothing to do.
 
+    Its owner is told where it cannot be transcribed; `pages` is where people find the pages.
     Raises TransientError while the file or the storage is away: the sweep sends the recording anyway.
     """
     async with db.transaction() as session:
@@ -68,7 +70,7 @@ async def probe(
     try:
         seen = await look(db, storage, recording, work, max_seconds)
     except PermanentError as fault:
-        return await _refuse(db, recording, fault)
+        return await _refuse(db, recording, fault, pages)
     async with db.transaction() as session:
         if not await RecordingRepository(session).change_waiting(recording_id, **values(seen)):
             return None
@@ -76,12 +78,13 @@ async def probe(
     return RecordingState.FETCHED
 
 
-async def _refuse(db: Database, recording: Recording, fault: PermanentError) -> RecordingState | None:
+async def _refuse(db: Database, recording: Recording, fault: PermanentError, pages: str) -> RecordingState | None:
     async with db.transaction() as session:
-        refused = await RecordingRepository(session).change_waiting(
-            recording.id, state=RecordingState.FAILED, error=str(fault), error_code=ending.error_code(fault)
+        state = await RecordingRepository(session).end_waiting(
+            recording.id, RecordingState.FAILED, error=str(fault), error_code=ending.error_code(fault)
         )
-        if refused:
+        if state is not None:
             await ending.ended(session, recording)
+            await telling.tell(session, recording.id, pages=pages)
     log.info("recording %s was refused: %s", recording.id, fault)
-    return RecordingState.FAILED if refused else None
+    return state

@@ -23,9 +23,10 @@ from backend.recordings.options import TranscribeOptions
 from backend.recordings.pipeline import Result, Tools
 from backend.recordings.pipeline import run as run_pipeline
 from backend.recordings.repository import RecordingRepository
+from backend.recordings.repository.removals import RemovalRepository
 from backend.recordings.service import LEASE, MAX_ATTEMPTS, TASK
 from backend.recordings.speech.base import Cancelled
-from backend.recordings.work import probing, storing
+from backend.recordings.work import probing, storing, telling
 from backend.recordings.work.holding import Hold, LeaseLost, OutOfTime, Report
 
 log = logging.getLogger(__name__)
@@ -50,11 +51,12 @@ class GivenUp(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a worker finds files and keeps what is in progress."""
+    """Where a worker finds files and keeps what is in progress, and where people find the pages: empty where nobody has said."""
 
     storage: Storage
     egress_dir: Path
     work: Path
+    pages: str = ""
 
 
 async def transcribe(
@@ -71,7 +73,8 @@ async def transcribe(
 
     1. Claim it for `lease`. No row: it is final, or another worker is at it.
     2. Copy the file into the storage and work on it from the last checkpoint, renewing the lease; no transaction is open.
-    3. Record the result, or the reason why there will be none, unless somebody else took over meanwhile.
+    3. Record the result, or the reason why there will be none, and tell the owner, unless somebody else took over meanwhile. A
+       transcript from before stays where there is no new one.
 
     Raises TransientError while the file is not there yet, the disk is full or a service is away; after MAX_ATTEMPTS
     without any progress it counts as lost.
@@ -106,8 +109,7 @@ async def _outcome(hold: Hold, tools: Tools, place: Place, stretch: float) -> Re
     except Exception as fault:
         # Ours, not the recording's: the row says so, and the sweep tries again. Its text may quote what was said.
         if not is_outage(fault):
-            async with db.transaction() as session:
-                await _give_back(session, claimed, type(fault).__name__, _LONGEST_WAIT)
+            await _give_back(db, place, claimed, type(fault).__name__, _LONGEST_WAIT)
         raise
 
 
@@ -116,8 +118,8 @@ async def _attempt(hold: Hold, tools: Tools, place: Place) -> RecordingState | N
         _check_tries(hold.claimed)
         result = await _worked(hold, tools, place)
         hold.observe(Stage.STORE, 0.0)
-        samples = await _kept_samples(place.storage, hold.claimed, result)
-        state = await _patiently(lambda: _record(hold, result, samples))
+        samples = await _kept_samples(hold.db, place.storage, hold.claimed, result)
+        state = await _patiently(lambda: _record(hold, result, samples, place.pages))
     if state is not None:
         await _tidy(place, hold.claimed)
         return state
@@ -189,11 +191,20 @@ async def _advance(hold: Hold, **values: object) -> None:
         raise LeaseLost("somebody else has the recording, or it is gone")
 
 
-async def _kept_samples(storage: Storage, claimed: Recording, result: Result) -> dict[str, str]:
-    keys = {}
-    for number, (label, path) in enumerate(result.samples.items()):
-        blob = await storage.put(fetching.voice_key(claimed, number), path)
-        keys[label] = blob.key
+async def _kept_samples(db: Database, storage: Storage, claimed: Recording, result: Result) -> dict[str, str]:
+    """Beside those of a transcript that is there, which may stay."""
+    if not result.samples:
+        return {}
+    free = await _patiently(lambda: _free_keys(db, claimed))
+    return {label: (await storage.put(free[at], path)).key for at, (label, path) in enumerate(result.samples.items())}
+
+
+async def _free_keys(db: Database, claimed: Recording) -> list[str]:
+    async with db.transaction() as session:
+        taken = await RecordingRepository(session).sample_keys(claimed.id)
+        keys = fetching.voice_keys(claimed, other=not taken.isdisjoint(fetching.voice_keys(claimed)))
+        # They may be about to be deleted, as those of the transcript before the last.
+        await RemovalRepository(session).keep_files(keys)
     return keys
 
 
@@ -210,13 +221,11 @@ async def _patiently(change: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(1.0)
 
 
-async def _record(hold: Hold, result: Result, samples: dict[str, str]) -> RecordingState | None:
+async def _record(hold: Hold, result: Result, samples: dict[str, str], pages: str) -> RecordingState | None:
     claimed, seconds = hold.claimed, result.transcript.duration_seconds
     async with hold.db.transaction() as session:
         if not await RecordingRepository(session).finish(
             claimed,
-            title=result.summary.title if result.summary is not None else None,
-            state=RecordingState.READY,
             error=None,
             error_code=None,
             claimed_until=None,
@@ -230,6 +239,7 @@ async def _record(hold: Hold, result: Result, samples: dict[str, str]) -> Record
             return None
         await storing.store(session, claimed, result, samples)
         await ending.ended(session, claimed, settled=seconds)
+        await telling.tell(session, claimed.id, pages=pages)
     hold.settled()
     return RecordingState.READY
 
@@ -272,20 +282,28 @@ async def _ended(
     resumable: bool = False,
 ) -> RecordingState | None:
     async with db.transaction() as session:
-        recorded = await RecordingRepository(session).change_claimed(
+        recorded = await RecordingRepository(session).end(
             claimed,
-            state=state,
+            state,
             error=error and storable(error),
             error_code=error_code,
             claimed_until=None,
             seconds_left=None,
         )
-        if recorded:
-            await ending.ended(session, claimed, resumable=resumable)
-    if not recorded:
-        return None
-    await _tidy(place, claimed)
-    return state
+        if recorded is not None:
+            settled = await _paid(session, claimed) if state == RecordingState.CANCELLED else None
+            await ending.ended(session, claimed, settled=settled, resumable=resumable)
+            if state == RecordingState.FAILED:
+                await telling.tell(session, claimed.id, pages=place.pages)
+    if recorded is not None:
+        await _tidy(place, claimed)
+    return recorded
+
+
+async def _paid(session: Session, claimed: Recording) -> float | None:
+    """Seconds, for what was heard until somebody stopped it."""
+    now = await RecordingRepository(session).get(claimed.id)
+    return ending.heard_seconds(now) if now is not None else None
 
 
 async def _tidy_if_over(db: Database, place: Place, claimed: Recording) -> None:
@@ -307,13 +325,7 @@ async def _out_of_time(place: Place, hold: Hold, fault: OutOfTime, stretch: floa
     if hold.seconds < stretch or not hold.progressed:
         return await _put_off_or_failed(place, hold, TransientError(str(fault)))
 
-    async def go_on() -> None:
-        async with hold.db.transaction() as session:
-            await _give_back(session, hold.claimed, None, 60.0)
-            enqueue(session, TASK, recording_id=str(hold.claimed.id))
-
-    await _patiently(go_on)
-    return None
+    return await _patiently(lambda: _give_back(hold.db, place, hold.claimed, None, 60.0, send=True))
 
 
 async def _put_off_or_failed(place: Place, hold: Hold, fault: TransientError) -> RecordingState | None:
@@ -322,11 +334,20 @@ async def _put_off_or_failed(place: Place, hold: Hold, fault: TransientError) ->
         return await _failed(hold.db, place, claimed, fault, resumable=True)
     # For the queue, too: it tries again after as long.
     fault.after = max(fault.after or 0.0, min(_LONGEST_WAIT, 2.0**tries))
-    async with hold.db.transaction() as session:
-        await _give_back(session, claimed, str(fault), fault.after)
-    raise fault
+    state = await _give_back(hold.db, place, claimed, str(fault), fault.after)
+    if state is None:
+        raise fault
+    return state
 
 
-async def _give_back(session: Session, claimed: Recording, error: str | None, wait: float) -> None:
+async def _give_back(
+    db: Database, place: Place, claimed: Recording, error: str | None, wait: float, *, send: bool = False
+) -> RecordingState | None:
+    """For the next attempt, after so many seconds or, with `send`, at once. The last state, where somebody wants none any more."""
     error = error and storable(error)
-    await RecordingRepository(session).release(claimed, error=error, wait=timedelta(seconds=wait))
+    async with db.transaction() as session:
+        seen = await RecordingRepository(session).release(claimed, error=error, wait=timedelta(seconds=wait))
+        if send:
+            enqueue(session, TASK, recording_id=str(claimed.id))
+    # The wish came when there was no time left to look.
+    return await _cancelled(db, place, claimed) if seen is not None and seen.cancel_requested else None

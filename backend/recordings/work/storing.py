@@ -7,13 +7,16 @@ from backend.recordings.languages import search_config
 from backend.recordings.models import Recording, SegmentRow, SpeakerRow, SummaryRow, TranscriptRow
 from backend.recordings.pipeline.result import Result
 from backend.recordings.repository import RecordingRepository
+from backend.recordings.repository.removals import RemovalRepository
 from backend.recordings.speech.base import Segment
 
 
 async def store(session: Session, recording: Recording, result: Result, samples: dict[str, str]) -> None:
-    """Write what was heard. `samples`: the storage's keys of the voices' clips, by label."""
+    """Write what was heard, in the place of what was heard before. `samples`: the storage's keys of the voices' clips, by label."""
     transcript = result.transcript
     rows = RecordingRepository(session)
+    before = await RemovalRepository(session).replace_result(recording.id)
+    await rows.give_title(recording.id, result.summary.title if result.summary else None, instead_of=before)
     await rows.store(
         [
             TranscriptRow(
