@@ -102,3 +102,22 @@ async def test_deleting_a_recording_that_is_not_transcribed_yet_leaves_the_outco
     assert (await read(product)).recording_state == "deleted"
     outcome = await extract(product, recording)
     assert outcome == {"intent": "unknown", "source": "none", "note": "the recording was deleted"}
+
+
+async def test_no_word_of_a_deleted_recording_stays_in_its_call(product: Product, tmp_path: Path) -> None:
+    product.config.egress_dir.mkdir(parents=True, exist_ok=True)
+    two_parties(product.config.egress_dir / "a.wav")
+    recording = await recorded(product, "a.wav")
+    await transcribe(product, recording, tmp_path)
+    await extract(product, recording)
+    path = f"/api/calls/{recording.subject_id}"
+    before = (await product.client.get(path)).json()["outcome"]
+    assert "call me again" in before["evidence"]
+    assert (await product.client.delete(f"/api/recordings/{recording.id}")).status_code == 200
+    after = (await product.client.get(path)).json()
+    assert (after["recording_state"], after["outcome"]) == (
+        "deleted",
+        {k: v for k, v in before.items() if k != "evidence"},
+    )
+    await extract(product, recording)
+    assert "call me again" not in (await product.client.get(path)).text

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from celery import Celery
@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlmodel import col, select
 
 from backend import models
-from backend.calls.models import Call, CallEvent, DoNotCall, Policy, PolicyImport, PolicyImportError, ScheduledCall
+from backend.calls.models import Call, CallEvent, DoNotCall, PolicyImport, PolicyImportError
 from backend.celery_app import app
 from backend.config import load
 from backend.core.clock import utc_now
@@ -21,7 +21,7 @@ from backend.queues import service as queues
 from backend.queues.retention import RULES
 from backend.recordings.keeping import cleaning
 from devstack.servers import ValkeyServer
-from tests.factories.people import add_customer
+from tests.factories.calls import add_call
 from tests.factories.recordings import add_recording
 
 __all__ = ["models"]
@@ -174,44 +174,18 @@ async def test_an_import_goes_with_its_errors(db: Database, redis: Celery) -> No
     assert (await count(db, "policy_imports"), await count(db, "policy_import_errors")) == (1, 2)
 
 
-async def add_call(db: Database, age: timedelta, *, expires_in_days: int = -90, ended: bool = True) -> UUID:
-    """A call of long ago with its plan and two events."""
-    customer = await add_customer(db, expires_in_days=expires_in_days)
-    at = utc_now() - age
-    async with db.transaction() as session:
-        policy = (await session.exec(select(Policy.id).where(Policy.customer_id == customer))).one()
-        plan = ScheduledCall(policy_id=policy, customer_id=customer, cycle_key="old", status="completed", created_at=at)
-        session.add(plan)
-        await session.flush()
-        call = Call(
-            scheduled_call_id=plan.id,
-            customer_id=customer,
-            policy_id=policy,
-            attempt_no=1,
-            idempotency_key=str(uuid4()),
-            request_hash="",
-            room_name=str(uuid4()),
-            to_e164="+919800000200",
-            status="completed" if ended else "dialing",
-            deadline_at=at,
-            created_at=at,
-            ended_at=at if ended else None,
-        )
-        session.add(call)
-        await session.flush()
-        for number in range(2):
-            event = CallEvent(event_id=f"{call.id}-{number}", call_id=call.id, source="s", type="t", received_at=at)
-            session.add(event)
-        return call.id
+async def add_old_call(db: Database, age: timedelta, **given: Any) -> UUID:
+    """Its policy has long expired."""
+    return await add_call(db, age, **({"expires_in_days": -90, "events": 2} | given))
 
 
 async def test_calls_go_with_their_reports_and_plans_and_leave_the_do_not_call_list(
     db: Database, redis: Celery
 ) -> None:
-    old = await add_call(db, 100 * DAY)
+    old = await add_old_call(db, 100 * DAY)
     await add(db, DoNotCall(phone_e164="+919800000200", source="call", call_id=old))
-    young, live = await add_call(db, 98 * DAY), await add_call(db, 100 * DAY, ended=False)
-    planned = await add_call(db, 100 * DAY, expires_in_days=5)
+    young, live = await add_old_call(db, 98 * DAY), await add_old_call(db, 100 * DAY, status="dialing", ended_at=None)
+    planned = await add_old_call(db, 100 * DAY, expires_in_days=5)
     done = await queues.clean(db, load({"CALLS_RETENTION_DAYS": "99"}), app)
     assert (done["calls"], done["scheduled_calls"]) == (2, 1)
     async with db.transaction() as session:
@@ -225,7 +199,7 @@ async def test_calls_go_with_their_reports_and_plans_and_leave_the_do_not_call_l
 
 async def test_a_call_waits_for_its_recording_to_go_first(db: Database, redis: Celery, tmp_path: Path) -> None:
     config = load({"CALLS_RETENTION_DAYS": "99", "RECORDINGS_DIR": str(tmp_path), "EGRESS_DIR": str(tmp_path)})
-    call = await add_call(db, 100 * DAY)
+    call = await add_old_call(db, 100 * DAY)
     await add_recording(db, kind="call", subject_id=call, age=100 * DAY)
     async with db.transaction() as session:
         await (await session.connection()).execute(text("update calls set recording_state = 'ready'"))
@@ -237,6 +211,6 @@ async def test_a_call_waits_for_its_recording_to_go_first(db: Database, redis: C
 
 
 async def test_reports_of_calls_go_by_their_own_age(db: Database, redis: Celery) -> None:
-    await add_call(db, 401 * DAY)
+    await add_old_call(db, 401 * DAY)
     done = await queues.clean(db, load({}), app)
     assert (done["call_events"], done["calls"]) == (2, 0)

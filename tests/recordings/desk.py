@@ -228,6 +228,11 @@ class Desk:
                 )
             ).first()
 
+    async def change(self, **values: Any) -> None:
+        """Of every recording."""
+        async with self.db.transaction() as session:
+            await session.exec(update(Recording).values(**values))
+
     async def pass_time(self, span: timedelta) -> None:
         """As if everything had happened `span` earlier."""
         async with self.db.transaction() as session:
@@ -235,6 +240,7 @@ class Desk:
                 update(Recording).values(
                     next_attempt_at=col(Recording.next_attempt_at) - span,
                     claimed_until=col(Recording.claimed_until) - span,
+                    updated_at=col(Recording.updated_at) - span,
                 )
             )
 
