@@ -254,7 +254,6 @@ class TranscriptRepository:
         TooSlow after SEARCH_SECONDS; the transaction is of no more use then.
         """
         connection = await self.session.connection()
-        await connection.execute(text(_PLAN), {"longest": _milliseconds(_FIRST_SECONDS)})
         stems = (await connection.execute(text(_STEMS), {"query": query, "configs": list(SEARCH_CONFIGS)})).scalar_one()
         if stems is None:
             # Words that every language passes over, or none.
@@ -274,6 +273,7 @@ class TranscriptRepository:
             "whole": _WHOLE,
             "fragments": _FRAGMENTS,
         }
+        await connection.execute(text(_PLAN), {"longest": _milliseconds(_FIRST_SECONDS)})
         try:
             async with connection.begin_nested():
                 return (await connection.execute(text(SEARCH), values)).mappings().all()

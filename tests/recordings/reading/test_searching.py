@@ -1,5 +1,6 @@
 """Who said what: full-text search, by the index, in what one may read."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -183,6 +184,17 @@ async def test_a_search_that_takes_too_long_is_given_up_and_says_so(library: Lib
     assert (answer.status_code, answer.json()["code"]) == (503, "search_too_slow")
     assert "add a rarer word" in answer.json()["detail"]
     (_,) = await hits(library.owner, "plum")
+
+
+async def test_a_search_whose_first_plan_takes_too_long_is_made_again_by_the_index(library: Library) -> None:
+    await library.note(talk=talk("plum"))
+    async with library.db.transaction() as session:
+        await (await session.connection()).execute(text("lock table transcript_segments in access exclusive mode"))
+        search = asyncio.create_task(hits(library.owner, "plum"))
+        # Longer than the first plan is given, shorter than both.
+        await asyncio.sleep(1.5)
+        assert not search.done()
+    (_,) = await search
 
 
 async def test_the_planner_never_forgets_the_words(library: Library) -> None:
