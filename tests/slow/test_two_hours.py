@@ -79,6 +79,7 @@ def test_two_hours_are_transcribed_in_bounded_memory_and_never_twice(long: Path,
     assert done["segments"] >= SECONDS // EVERY
     assert done["last"] > SECONDS - EVERY
     assert "my fellow americans" in done["text"].lower()
+    assert done["speakers"] == 1
     assert done["peak_mb"] < MOST_MB
     # Whoever cancels, waits no longer than this.
     assert done["longest_silence"] < 60

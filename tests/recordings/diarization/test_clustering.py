@@ -89,6 +89,30 @@ def test_more_of_the_same_voices_are_not_more_speakers(repeats: int) -> None:
     assert len(speakers_of(again.astype(np.float32), BOUNDS, SpeakerCount())) == 2
 
 
+@pytest.mark.parametrize("sizes", [(12,), (20, 15), (25, 40, 20)])
+@pytest.mark.parametrize("times", [5, 100])
+def test_what_is_played_again_and_again_has_the_speakers_of_the_first_time(sizes: tuple[int, ...], times: int) -> None:
+    first, owner = voices(*sizes, noise=1.4)
+    random = np.random.default_rng(4)
+    again = np.tile(first, (times, 1)) + random.normal(size=(times * len(first), 192)) * 0.1 / np.sqrt(192)
+    again /= np.linalg.norm(again, axis=1, keepdims=True)
+    speakers = speakers_of(again.astype(np.float32), BOUNDS, SpeakerCount())
+    assert len(speakers) == len(sizes)
+    assert purity(first, owner, speakers) == 1.0
+
+
+def test_an_announcement_played_all_the_time_hides_nobody() -> None:
+    said, owner = voices(500, 400, 10, noise=1.5)
+    random = np.random.default_rng(4)
+    played = np.repeat(said[np.array(owner) == 2], 90, axis=0)
+    played += random.normal(size=played.shape).astype(np.float32) * 0.1 / np.sqrt(192)
+    played /= np.linalg.norm(played, axis=1, keepdims=True)
+    everything = np.concatenate([said, played])[random.permutation(len(said) + len(played))]
+    speakers = speakers_of(everything, BOUNDS, SpeakerCount())
+    assert len(speakers) == 3
+    assert purity(said, owner, speakers) == 1.0
+
+
 def test_who_speaks_in_a_part_of_a_long_recording_only_is_found() -> None:
     often, owner = voices(600, 500, 200, seed=6)
     late = np.array(owner) == 2

@@ -89,6 +89,17 @@ def test_a_call_that_goes_on_for_half_an_hour_has_no_more_speakers_than_its_firs
     assert len(speakers_of(again.astype(np.float32), NARROW, SpeakerCount())) == 2
 
 
+def test_one_sentence_of_a_speech_played_for_hours_is_one_speaker(voice: VoiceActivity) -> None:
+    samples = samples_of(AUDIO / "speech_jfk.flac", 11.0)
+    runs = voice.runs(samples, isolated=False, tick=nothing)
+    model, takes = VoiceModel("cpu"), []
+    # Decoded again, a file's cuts lie elsewhere by the odd hundredth.
+    for late in (0.0, 0.05, 0.1):
+        windows = [window for run in runs for window in stretches(Run(run.start + late, run.end))]
+        takes.append(model.voices(samples, windows, nothing).vectors)
+    assert len(speakers_of(np.concatenate(takes * 40), NARROW, SpeakerCount())) == 1
+
+
 def test_one_voice_stays_one_speaker(diarizer: Diarizer, voice: VoiceActivity) -> None:
     turns = found(diarizer, voice, samples_of(AUDIO / "read_austen_1.wav", 10.0), SpeakerCount())
     assert {turn.speaker for turn in turns} == {0}
