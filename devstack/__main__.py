@@ -64,6 +64,7 @@ def demo(
             console.print("Stopping", highlight=False)
         stack.stop()
     if keep or stack.attached:
+        _say_how_to_sign_in(stack, console)
         console.print("Left running; `make down` stops it.", highlight=False)
     raise typer.Exit(code)
 
@@ -82,6 +83,7 @@ def up(state: State = DEFAULT_STATE, api_port: ApiPort = DEFAULT_PORT, settings:
     console.print(f"Pages     {stack.ports.api_url}/ops", highlight=False)
     console.print(f"Logs      {stack.logs}", highlight=False)
     console.print(f"Settings  {stack.state}/stack.env (with the keys)", highlight=False)
+    _say_how_to_sign_in(stack, console)
     console.print("`make down` stops it.", highlight=False)
 
 
@@ -108,6 +110,17 @@ def status(state: State = DEFAULT_STATE) -> None:
         shown.add_row(one.name, str(one.pid), "[green]running" if one.alive else "[red]ended", str(one.log))
     _console().print(shown if found else "Nothing is running.")
     raise typer.Exit(0 if all(one.alive for one in found) else 1)
+
+
+def _say_how_to_sign_in(stack: Stack, console: Console) -> None:
+    """Lines that can be copied: wrapped by the shell's window alone."""
+    beatline = Path(sys.executable).with_name("beatline")
+    for line in (
+        f"Sign in   any name, with BEATLINE_SERVICE_KEY of {stack.state}/stack.env as the password",
+        "Account   of your own, which recordings and quotas are about:",
+        f"          (set -a; . {stack.state}/stack.env; {beatline} users create-admin ada)",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _explain(fault: ProcessError, console: Console) -> None:

@@ -36,6 +36,8 @@ class Desk:
     state: Path
     client: httpx.Client
     environment: dict[str, str]
+    # What `make up` has printed.
+    said: str
 
     def upload(self, path: Path, **options: str) -> httpx.Response:
         with path.open("rb") as file:
@@ -88,7 +90,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             signed_in = client.post("/api/auth/login", json={"username": "owner", "password": password})
             assert signed_in.status_code == 200, signed_in.text
             client.headers["Authorization"] = f"Bearer {signed_in.json()['access_token']}"
-            yield Desk(state, client, environment)
+            yield Desk(state, client, environment, up.stdout)
     finally:
         assert run(state, "reset").code == 0
 
@@ -226,3 +228,21 @@ def test_the_command_line_hears_the_same_without_any_server(desk: Desk, tmp_path
     assert done.returncode == 0, done.stderr
     expected = (ROOT / "tests/fixtures/audio/read_austen_2.txt").read_text().lower().strip()
     assert partial_ratio(expected, done.stdout.lower()) > 75, done.stdout
+
+
+def test_make_up_says_how_to_make_an_account_and_it_is_so(desk: Desk) -> None:
+    (line,) = [line.strip() for line in desk.said.splitlines() if "users create-admin ada" in line]
+    password = secrets.token_urlsafe(16)
+    made = subprocess.run(
+        ["bash", "-c", line],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        input=f"{password}\n{password}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (made.returncode, made.stdout) == (0, "ada is admin\n"), made.stderr
+    login = {"username": "ada", "password": password}
+    with httpx.Client(base_url=desk.environment["BEATLINE_API_URL"], trust_env=False) as client:
+        assert client.post("/api/auth/login", json=login).status_code == 200
