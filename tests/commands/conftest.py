@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from devstack.environment import ROOT
@@ -20,7 +21,7 @@ from tests.commands.page import PAGE, Command, read
 
 COMMANDS = read(PAGE.read_text(encoding="utf-8"))
 # Ports of the page at which something else may listen on this machine.
-_PORTS = re.compile(r"\b(8000|8555)\b")
+PORTS = re.compile(r"\b(8000|8555)\b")
 
 
 def of_kind(kind: str) -> list[Command]:
@@ -44,6 +45,16 @@ class Started:
         while text not in self.output:
             assert self.process.poll() is None, self.output
             assert time.monotonic() < end, f"{text!r} not within {seconds} s:\n{self.output}"
+            time.sleep(0.05)
+
+    def wait_for_answers(self, seconds: float = 60) -> None:
+        """Of any kind, at its port. What is told to stop before it has begun to serve may never end: Flower for one."""
+        end = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{self.port}/", verify=False, trust_env=False)
+                return
+            assert time.monotonic() < end, f"no answer within {seconds} s:\n{self.output}"
             time.sleep(0.05)
 
     def end(self, seconds: float = 40) -> int:
@@ -95,7 +106,7 @@ class Shell:
         # The shell gives way to the program, so that the signal and the exit code are the program's own.
         *settings, program = re.split(r"(?<=\)) ", line, maxsplit=1)
         exports = "".join(f"export {setting}\n" for setting in settings)
-        started = self.start(_PORTS.sub(str(port), f"{exports}exec {program}"), **environment)
+        started = self.start(PORTS.sub(str(port), f"{exports}exec {program}"), **environment)
         started.port = port
         return started
 

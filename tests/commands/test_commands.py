@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.commands import page
-from tests.commands.conftest import COMMANDS, Shell, of_kind
+from tests.commands.conftest import COMMANDS, PORTS, Shell, of_kind
 from tests.commands.page import Command, Malformed, read
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
@@ -44,6 +44,8 @@ def test_a_process_starts_says_what_the_page_says_and_stops_when_asked(shell: Sh
     process = shell.serve(command.line)
     try:
         process.wait_for(command.says.replace("8555", str(process.port)))
+        if PORTS.search(command.line):
+            process.wait_for_answers()
     finally:
         code = process.stop()
     # uvicorn ends by the very signal, once it has stopped.
