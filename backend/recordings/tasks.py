@@ -33,7 +33,7 @@ async def transcribe_recording(runtime: Runtime, recording_id: str) -> str | Non
     # Before the claim: a worker without its model must fail loudly, and no recording with it.
     await asyncio.to_thread(tools.engine)
     recordings = runtime.config.recordings
-    # Those of its predecessors; where every machine has a folder of its own, no other task comes by here.
+    # What killed workers have decoded: where every machine has a work folder of its own, no other task gets to this one.
     await cleaning.clear_gone(runtime.db, recordings.storage.work)
     await cleaning.clear_work(runtime.db, recordings.storage.work)
     place = Place(_storage(runtime), runtime.config.egress_dir, recordings.storage.work, runtime.config.public_url)
